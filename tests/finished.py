@@ -6,7 +6,7 @@ from pathlib import Path
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.cli import main as cli
-from raygrid.core.options import LEFT
+from raygrid.core.options import LEFT_BY_TRIALS
 from raygrid.storage.store import Store
 from raygrid.trials.result import Result
 from tests import plugin
@@ -20,7 +20,7 @@ SPECS = [CLEAN.format(0), CLEAN.format(1), LSP]
 
 def finish(folder: Path) -> None:
     """Run three trials that leave everything, and one that leaves nothing."""
-    assert not run_grid(SPECS, inline(folder, LEFT)).failed
+    assert not run_grid(SPECS, inline(folder, LEFT_BY_TRIALS)).failed
     assert not run_grid([BARE], inline(folder)).failed
 
 

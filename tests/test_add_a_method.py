@@ -240,7 +240,7 @@ CONTRACTS = {
 """The tests over each registry, by room."""
 
 KIND = """
-KINDS["mine"] = Kind((*_VICTIM, "poison_ratio"), "Of my own.", builders.defense_panel)
+TABLE_KINDS["mine"] = Kind((*VICTIM_AXES, "poison_ratio"), "Of my own.", builders.defense_panel)
 """
 SPECS = [
     f"mine/{attack}/mine/mine/mine/mine/0"

@@ -125,16 +125,32 @@ SAME_NAME = {
     "table": "the verb, and the tables that it calls",
     "reproduce": "the command, and what it loads at its first use",
 }
-"""Public names of classes and functions that two files define, and why."""
+"""Public names that two files define, and why."""
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """Classes, functions, constants and aliases of a file; no loggers and no type variables."""
+    for node in tree(path).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for name in map(ast.unparse, assigned(node)):
+                if re.fullmatch(r"[A-Z]\w+", name):
+                    yield name
+
+
+def assigned(node: ast.Assign | ast.AnnAssign) -> Iterator[ast.expr]:
+    """What a statement gives values to, each part of a tuple by itself."""
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        yield from target.elts if isinstance(target, ast.Tuple) else [target]
 
 
 def test_no_public_name_means_two_things() -> None:
-    """One class or function a name, over the whole package, so that a search finds the one."""
+    """One class, function, constant or alias a name, so that a search finds the one."""
     places: dict[str, list[str]] = {}
     for path in FILES:
-        for node in tree(path).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+        for name in public_names(path):
+            places.setdefault(name, []).append(str(path.relative_to(ROOT)))
     several = {name: found for name, found in places.items() if len(found) > 1}
     assert several.keys() == SAME_NAME.keys(), several
 

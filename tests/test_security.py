@@ -113,7 +113,7 @@ def test_secrets_reach_no_log_and_no_file(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("RAYGRID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(writer_module, "LAST", 0.01)
+    monkeypatch.setattr(writer_module, "LAST_PAUSE", 0.01)
     where = f"s3://grid/secret?endpoint_override={s3}&scheme=http&region=us-east-1"
     options = Options(out=tmp_path / "out", data=tmp_path, executor="inline", store=where)
     assert plugin.CARD

@@ -14,7 +14,7 @@ import pytest
 
 from raygrid.core.lazy import Library, no_grad
 from raygrid.engine.grid import Plan
-from raygrid.reports.tables.kinds import KINDS
+from raygrid.reports.tables.kinds import TABLE_KINDS
 from raygrid.tracking.status import StatusFile
 
 HEAVY = (
@@ -53,7 +53,7 @@ STEPS = {
     "a list of a kind": ran("list", "attacks", "--json"),
     "the state of a run": ran("status"),
     "a plan without data": ran("plan", *PLANNED, "--json"),
-    **{f"the table {kind}": ran("table", kind) for kind in KINDS},
+    **{f"the table {kind}": ran("table", kind) for kind in TABLE_KINDS},
 }
 """Run one after another in one process, since each starts in seconds."""
 REPORTING = """

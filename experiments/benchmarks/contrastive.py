@@ -24,7 +24,7 @@ from raygrid.attacks.common.rounds import alternating
 from raygrid.attacks.tp import Making, Tp
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.nn.pgd import frozen
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
@@ -93,7 +93,7 @@ def row() -> bool:
     poison = attack.poison(split.train, AttackContext(STREAM))
     train = split.train.with_pixels(poison.pixels)
     total = 0.0
-    for learner in SIX:
+    for learner in SIX_LEARNERS:
         trial = resolve(f"photo_digits/lsp/standard/small_cnn/{learner}/quick/0", None)
         session = trial.learner.start(task_of(trial, train, split.train, train.pixels.device))
         started = time.process_time()

@@ -29,7 +29,7 @@ from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Defense, FitContext
-from raygrid.nn.diffusion import SIZES, Predictor, of_unet, unet
+from raygrid.nn.diffusion import DENOISER_SIZES, Predictor, of_unet, unet
 from raygrid.nn.diffusion.files import SCORE_SDE, of_network
 from raygrid.nn.diffusion.unets import DiffusionUNet
 from raygrid.nn.networks import to_device
@@ -237,7 +237,7 @@ def diffusing(device: torch.device, _: int) -> None:
 
 def predictors(device: torch.device) -> Iterator[tuple[str, Predictor]]:
     """Noise predictors of every size with fresh weights, and score-SDE's for CIFAR-10."""
-    for size, kind in SIZES.items():
+    for size, kind in DENOISER_SIZES.items():
         network = unet(size, 32).to(device)
         yield f"{size} ({kind.millions:g} million)", of_unet(network, 32)
     deep = DiffusionUNet(SCORE_SDE.family, SCORE_SDE.layouts[0], 32, 128).to(device)

@@ -27,7 +27,7 @@ import raygrid
 from raygrid.engine.costs.measure import task_on_noise, try_out, unseen_bytes
 from raygrid.engine.costs.profiles import kind
 from raygrid.engine.grid import plan
-from raygrid.trials.evaluate import AT_ONCE
+from raygrid.trials.evaluate import IMAGES_AT_ONCE
 from raygrid.trials.trial import Trial
 
 TRAINED, TESTED = (32, 64), (250, 500)
@@ -70,7 +70,9 @@ def main() -> None:
     rows = {}
     for trial in plan(args.specs, None).trials:
         rows[kind(trial)] = counted = megabytes(trial)
-        whole = max(peaks(trial, trial.recipe.batch_size, AT_ONCE)) if args.check else counted
+        whole = (
+            max(peaks(trial, trial.recipe.batch_size, IMAGES_AT_ONCE)) if args.check else counted
+        )
         print(f"{kind(trial)}: {counted:.0f} MB, at the full size {whole:.0f}", flush=True)
     if args.write:
         write(sorted(rows.items()))
@@ -78,7 +80,7 @@ def main() -> None:
 
 def megabytes(trial: Trial) -> float:
     """The peak at the sizes of the trial, and the dataset."""
-    full = (trial.recipe.batch_size, AT_ONCE)
+    full = (trial.recipe.batch_size, IMAGES_AT_ONCE)
     small, large = (peaks(trial, *sizes) for sizes in zip(TRAINED, TESTED, strict=True))
     spans = zip(small, large, (TRAINED, TESTED), full, strict=True)
     return max(a + (b - a) * (size - n) / (m - n) for a, b, (n, m), size in spans)

@@ -213,7 +213,7 @@ def together(book: Book) -> None:
         work: Callable[[], dict[str, Any]] = lambda: throughput.measure(make, seconds)  # noqa: E731
         if found:
             attempt(book, "together", "with MPS", work)
-            os.environ.pop(mps.PIPES, None)
+            os.environ.pop(mps.PIPES_VARIABLE, None)
         else:
             book.note("together", "with MPS", state="no MPS here")
 

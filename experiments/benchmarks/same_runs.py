@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raygrid.storage.results import ROWS, ResultLog
+from raygrid.storage.results import RESULTS_FILE, ResultLog
 
 MAY_DIFFER = {
     *(
@@ -37,7 +37,7 @@ MAY_DIFFER = {
 
 def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
     """The rows of a run folder by their specs."""
-    return {row["spec"]: row for row in ResultLog(folder / ROWS).rows()}
+    return {row["spec"]: row for row in ResultLog(folder / RESULTS_FILE).rows()}
 
 
 def outcome(row: dict[str, Any]) -> dict[str, Any]:

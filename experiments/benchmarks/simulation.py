@@ -26,7 +26,7 @@ from raygrid.api.run_grid import Options, make_plan, run_grid
 from raygrid.core.device import CONTEXT_MB
 from raygrid.core.plugins import load_plugins
 from raygrid.core.speed import CPU
-from raygrid.engine.costs.gpu_share import BASE, ROOM, card
+from raygrid.engine.costs.gpu_share import BASE_CARD, MEMORY_MARGIN, card
 from raygrid.engine.costs.profiles import Profiles, ProfileStore, kind
 from raygrid.engine.costs.simulate import Fleet, play
 from raygrid.engine.events import ArtifactState, Listener
@@ -159,10 +159,12 @@ def packed(trials: int = 24, gpus: int = 2, longest: float = 8.0) -> Compared:
         for number, (seconds, (net, _)) in enumerate(zip(lengths, kinds, strict=True))
     ]
     for trial, (_, count) in zip(plan(specs, None).trials, kinds, strict=True):
-        room = 1024 * card(BASE).memory_gb / count - CONTEXT_MB
-        profiles.merge(BASE, kind(trial), memory_mb=0.9 * room / ROOM, together=float(count))
+        room = 1024 * card(BASE_CARD).memory_gb / count - CONTEXT_MB
+        profiles.merge(
+            BASE_CARD, kind(trial), memory_mb=0.9 * room / MEMORY_MARGIN, together=float(count)
+        )
     with workplace(8 * gpus, gpus) as options:
-        fleet = Fleet(gpus=gpus, name=BASE)
+        fleet = Fleet(gpus=gpus, name=BASE_CARD)
         found = compare(specs, replace(options, measure=False), fleet, profiles, 3 * gpus)
     told(f"{trials} trials of {min(lengths)} to {max(lengths)} s on {gpus} pretend GPUs", found)
     return found

@@ -39,7 +39,7 @@ from raygrid.cli.plan import show_plan
 from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
 from raygrid.core.plugins import load_plugins
-from raygrid.reproduce.scales import SIZES
+from raygrid.reproduce.scales import COMPARISON_SIZES
 from raygrid.storage.results import log_of
 
 SEPARABLE = "ar_separable"
@@ -55,7 +55,7 @@ def main() -> int:
         description=f"{__doc__}\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--which", nargs="+", choices=KNOWN, help="all of the scale by default")
-    parser.add_argument("--scale", choices=SIZES, default="quick")
+    parser.add_argument("--scale", choices=COMPARISON_SIZES, default="quick")
     add_axis(parser, "seeds", "whole numbers (0)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")

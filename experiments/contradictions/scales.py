@@ -13,7 +13,7 @@ from raygrid.core.budget import Budget
 from raygrid.core.literals import Scalar
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.defenses import DEFENSES
-from raygrid.reproduce.scales import SIZES
+from raygrid.reproduce.scales import COMPARISON_SIZES
 from raygrid.reproduce.screening import (
     not_screened,
     screened_attack,
@@ -50,15 +50,15 @@ def attack_part(name: str, setting: Setting, scale: str) -> Part:
     if name == "clean":
         return Part(name)
     part = changed(Part(name), setting.change.get("attack", {}))
-    if SIZES[scale].screened:
+    if COMPARISON_SIZES[scale].screened:
         return _screened(part, setting)
-    if not SIZES[scale].small:
+    if not COMPARISON_SIZES[scale].small:
         return part
     if setting.small is None:
         part = Part.of(part.name, **{**ATTACKS[part.name].quick, **dict(part.params)})
     else:
         part = part.with_params(**setting.small)
-    return part.with_params(**stronger(part)) if SIZES[scale].stronger else part
+    return part.with_params(**stronger(part)) if COMPARISON_SIZES[scale].stronger else part
 
 
 def _screened(part: Part, setting: Setting) -> Part:
@@ -81,9 +81,9 @@ def chain(claim: Contradiction, setting: Setting, defense: str, scale: str) -> t
         links = parse_chain(change)
     else:
         links = (Part(defense).with_params(**change),)
-    if SIZES[scale].screened:
+    if COMPARISON_SIZES[scale].screened:
         return tuple(map(screened_defense, links))
-    if not SIZES[scale].small:
+    if not COMPARISON_SIZES[scale].small:
         return links
 
     def cut(part: Part) -> Part:
@@ -108,7 +108,7 @@ def stronger(part: Part) -> dict[str, Scalar]:
 
 def trial(claim: Contradiction, setting: Setting, case: Case, scale: str, seed: int) -> str:
     """The canonical spec of one trial."""
-    size = SIZES[scale]
+    size = COMPARISON_SIZES[scale]
     change = setting.change
     where = TrialSpec(
         dataset=Part(size.dataset if size.small or size.screened else claim.dataset),
@@ -135,7 +135,7 @@ def specs(claim: Contradiction, scale: str, seeds: Sequence[int]) -> Iterator[st
 
 def lacking(claim: Contradiction, scale: str) -> list[str]:
     """Why a question is not asked at a scale; empty where it is."""
-    if not SIZES[scale].screened:
+    if not COMPARISON_SIZES[scale].screened:
         return []
     every = product(cases(claim), claim.settings)
     made = (trial(claim, setting, case, scale, 0) for case, setting in every)

@@ -18,7 +18,7 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS
-from raygrid.reproduce.scales import SIZES
+from raygrid.reproduce.scales import COMPARISON_SIZES
 
 SEPARATED = ("ar", "lsp")  # LSP is separable by its making
 ROWS = 10_000
@@ -50,7 +50,7 @@ def noise_of(name: str, images: Images, scale: str, seed: int) -> Tensor:
 
 def table(scale: str, data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """Both accuracies of each attack, and whether its noise is separable."""
-    images = DATASETS.make(Part.parse(SIZES[scale].dataset)).load(data).train
+    images = DATASETS.make(Part.parse(COMPARISON_SIZES[scale].dataset)).load(data).train
     if len(images) > ROWS:
         drawn = torch.randperm(len(images), generator=Stream("rows").generator())
         images = images.rows(drawn[:ROWS].sort().values)

@@ -15,7 +15,8 @@ from raygrid.core.registry import require
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-LEAST, MOST = 8, 1024  # pixels of a side: below no network takes it, above nothing was tried
+# Pixels of a side: below no network takes it, above nothing was tried.
+LEAST_SIDE, MOST_SIDE = 8, 1024
 
 
 def as_images(
@@ -67,10 +68,10 @@ def _checked(images: Images, classes: int | None, what: str) -> Images:
             f"{what}: label {wrong} is not allowed, those of {count} classes are 0 to {count - 1}"
         )
     channels, height, width = images.shape
-    if channels != 3 or height != width or not LEAST <= height <= MOST:
+    if channels != 3 or height != width or not LEAST_SIDE <= height <= MOST_SIDE:
         raise DataError(
             f"{what} are {channels} x {height} x {width}, allowed are 3 channels and square images "
-            f"of {LEAST} to {MOST} pixels"
+            f"of {LEAST_SIDE} to {MOST_SIDE} pixels"
         )
     name = images.fingerprint or fingerprint(images.pixels, images.labels)
     return Images(images.pixels.cpu(), images.labels.cpu(), count, name)

@@ -10,7 +10,7 @@ from raygrid.engine.events import Listener
 from raygrid.reports.figures.gallery import draw_gallery, names_of_classes
 from raygrid.storage.store import Store
 from raygrid.tracking.journal import picture_of
-from raygrid.trials.examples import KIND
+from raygrid.trials.examples import EXAMPLES_KIND
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
@@ -34,7 +34,7 @@ class PoisonPictures(Listener):
         if key is None or key in self._seen or picture_of(self.out, key).exists():
             return
         try:
-            found = self.store.get(KIND, key)
+            found = self.store.get(EXAMPLES_KIND, key)
             if found is None:
                 return  # the attack changes no image, or the trial ended before it was seen
             self._seen.add(key)

@@ -14,7 +14,7 @@ from raygrid.api.pictures import PoisonPictures
 from raygrid.core.device import check_room, utilization
 from raygrid.core.errors import ClaimedError, ClaimLost, StartError, StoreError
 from raygrid.core.lazy import torch
-from raygrid.core.local_gpus import UNCOUNTED
+from raygrid.core.local_gpus import NO_UTILIZATION
 from raygrid.core.options import Options as Options
 from raygrid.core.plugins import load_plugins, refuse_unsent
 from raygrid.core.retry import patiently
@@ -30,8 +30,8 @@ from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
 from raygrid.storage.claims import Claim, claimed
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import PAGE, ROWS, SHOWN, ResultLog
-from raygrid.storage.store import LOCK, Store, make_folder
+from raygrid.storage.results import REPORT_FILE, RESULTS_FILE, TABLES_MARK, ResultLog
+from raygrid.storage.store import LOCK_FILE, Store, make_folder
 from raygrid.tracking.journal import Journal
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
@@ -39,7 +39,7 @@ from raygrid.trials.derive import derive_row
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
-Specs = Grid | Iterable[TrialSpec | str]
+RunSpecs = Grid | Iterable[TrialSpec | str]
 Planned = tuple[Plan, Store, Catalog]
 
 
@@ -104,7 +104,7 @@ class ProfileLearner(Listener):
         self.profile_store.save(self.profiles)
 
 
-def make_plan(specs: Specs, options: Options) -> Planned:
+def make_plan(specs: RunSpecs, options: Options) -> Planned:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
     store = open_store(options.store_url)
@@ -113,7 +113,7 @@ def make_plan(specs: Specs, options: Options) -> Planned:
     return grids.plan(listed, catalog, strict=options.strict), store, catalog
 
 
-def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
+def run_grid(specs: RunSpecs, options: Options, *listeners: Listener) -> Outcome:
     """Run what is not done yet and write all tables. Running it again fills gaps only."""
     return run_planned(make_plan(specs, options), options, *listeners)
 
@@ -190,7 +190,7 @@ def known_profiles(plan: Plan, log: ResultLog, profile_store: ProfileStore) -> P
 
 def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[Trial]]:
     """The result log, and the trials that it lacks or that did not leave all that is to be kept."""
-    log = store.results(options.out.absolute() / ROWS)
+    log = store.results(options.out.absolute() / RESULTS_FILE)
     status = {row["key"]: row["status"] for row in log.rows()}
     found = ((trial, status.get(trial.key, "failed")) for trial in plan.trials)
     return log, [trial for trial, said in found if is_open(said, trial.key, store, options.keep)]
@@ -231,7 +231,7 @@ def check_device(device: torch.device, listener: Listener) -> None:
     """Say what of a GPU will not be known. Raises DeviceError if somebody else fills it."""
     check_room(device, 1.0)
     if utilization(device) is None and device.type == "cuda":
-        listener.note(UNCOUNTED)
+        listener.note(NO_UTILIZATION)
 
 
 def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
@@ -252,7 +252,7 @@ def _are_shown(out: Path, log: ResultLog) -> bool:
     if not (out / "tables").is_dir():
         return False
     try:
-        return int((out / SHOWN).read_text(encoding="utf-8")) == log.path.stat().st_size
+        return int((out / TABLES_MARK).read_text(encoding="utf-8")) == log.path.stat().st_size
     except (OSError, ValueError):
         return False
 
@@ -267,9 +267,11 @@ def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
     size = log.path.stat().st_size if log.path.exists() else 0
     folder = RunFolder(out.absolute().name, out, tuple(in_order(log.rows())), log.warning())
     files = [*write_made(out, folder.tables), *write_figures(out, folder.rows)]
-    files.append(write_page([folder], out / PAGE))  # with the pictures that were just written
+    files.append(
+        write_page([folder], out / REPORT_FILE)
+    )  # with the pictures that were just written
     listener.tables(files)
-    (out / SHOWN).write_text(f"{size}\n", encoding="utf-8")
+    (out / TABLES_MARK).write_text(f"{size}\n", encoding="utf-8")
     return files
 
 
@@ -279,7 +281,7 @@ def exclusive(out: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     make_folder(out)
-    lock = FileLock(out / LOCK, timeout=0)
+    lock = FileLock(out / LOCK_FILE, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -31,16 +31,16 @@ from raygrid.engine.events import Listener
 from raygrid.engine.grid import Plan
 from raygrid.storage.claims import Claim, claimed_keys, shared_side
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ROWS
+from raygrid.storage.results import RESULTS_FILE
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
-LEAST = 4
+LEAST_TRIALS = 4
 """Trials of a part, where there are so many; a part costs the start of its workers."""
-PAUSE = 5.0  # seconds until a driver looks again for what others have finished
-FOLDER, STORE = "drivers", "shared"
+POLL_SECONDS = 5.0  # seconds until a driver looks again for what others have finished
+DRIVERS_FOLDER, SHARED_STORE = "drivers", "shared"
 ForPart = Callable[[Options], AbstractContextManager[Iterable[Listener]]]
 """Makes the listeners of one part of a grid, from its options."""
 
@@ -49,7 +49,7 @@ def shared_options(options: Options) -> Options:
     """The same run with a store that drivers of several machines may share: one with a URL."""
     if "://" in options.store_url:
         return options
-    folder = Path(options.store) if options.store else options.out / STORE
+    folder = Path(options.store) if options.store else options.out / SHARED_STORE
     return replace(options, store=folder.absolute().as_uri())
 
 
@@ -78,7 +78,7 @@ def share_grid(
     """
     driver = Driver.parse(options.driver or "")
     whole = replace(shared_options(options), driver=None)
-    own = replace(whole, out=options.out / FOLDER / str(driver.number), tracking="off")
+    own = replace(whole, out=options.out / DRIVERS_FOLDER / str(driver.number), tracking="off")
     plan, store, _ = make_plan(specs, whole)
     current_view = functools.partial(View.of, plan, store, own, time.time())
     while True:
@@ -90,7 +90,7 @@ def share_grid(
         if view.free:
             _run_part(view.part(driver), own, listeners)
         elif view.blocked:
-            time.sleep(PAUSE)
+            time.sleep(POLL_SECONDS)
         else:
             return _ended(plan, whole, view)
 
@@ -135,7 +135,7 @@ def _run_part(
         if not (isinstance(error, ClaimedError) or error.passing):
             raise
         log.info("%s; looking for other trials", error)
-        time.sleep(random.uniform(0, PAUSE))
+        time.sleep(random.uniform(0, POLL_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class View:
         kept, is not tried again by this run.
         watch: make sure that those who claim something live.
         """
-        log = store.results(options.out.absolute() / ROWS)
+        log = store.results(options.out.absolute() / RESULTS_FILE)
         log.close()  # a part that ended while the store was away has rows that nobody else sees
         status = {row["key"]: row["status"] for row in log.rows()}
         tried = {row["key"] for row in log.attempts(since=began)}
@@ -186,7 +186,7 @@ class View:
 
         Each begins at another place, so that drivers that start together do not meet.
         """
-        size = max(LEAST, math.ceil(len(self.free) / (2 * driver.count)))
+        size = max(LEAST_TRIALS, math.ceil(len(self.free) / (2 * driver.count)))
         start = driver.number * len(self.free) // driver.count
         return (self.free[start:] + self.free[:start])[:size]
 

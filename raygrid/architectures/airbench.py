@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from raygrid.architectures.networks.network import Network
 
-PATCH = 2
-EDGE = PATCH * PATCH * 3
+PATCH_SIDE = 2
+PATCH_VALUES = PATCH_SIDE * PATCH_SIDE * 3
 """Values of a patch, and so the number of its principal directions."""
-FLOOR = 5e-4
+VARIANCE_FLOOR = 5e-4
 """Added to the variance along a direction before it is divided by."""
-SAMPLE = 5000
+WHITENED_IMAGES = 5000
 """Training images whose patches are whitened."""
 
 
@@ -69,10 +69,10 @@ class AirBench(Architecture):
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from raygrid.architectures.networks.airbench import Whitening, halving_block
 
-        first: nn.Module = nn.Conv2d(3, 2 * EDGE, PATCH)
+        first: nn.Module = nn.Conv2d(3, 2 * PATCH_VALUES, PATCH_SIDE)
         if self.whiten != "none":
             first = Whitening(photo_filters())
-        layers, inputs = [first, nn.GELU()], 2 * EDGE
+        layers, inputs = [first, nn.GELU()], 2 * PATCH_VALUES
         for width in map(int, self.widths.split(":")):
             layers += halving_block(inputs, width)
             inputs = width
@@ -90,7 +90,7 @@ class AirBench(Architecture):
         if self.whiten != "train":
             return
         order = torch.randperm(len(images), generator=Stream("whiten", (seed,)).generator("rows"))
-        chosen = images.floats(order[:SAMPLE].to(images.pixels.device))
+        chosen = images.floats(order[:WHITENED_IMAGES].to(images.pixels.device))
         first = network.body[0]  # type: ignore[index]
         normalized = network.normalize.to(chosen.device)(chosen)
         first.filters.copy_(whitening(patches_of(normalized)))
@@ -104,22 +104,25 @@ def whitening(patches: Tensor) -> Tensor:
     get directions that are all divided by the same number.
     """
     variances, directions = torch.linalg.eigh(covariance_of(patches))
-    scaled = directions / variances.clamp_min(0).add(FLOOR).sqrt()
-    filters = scaled.T.reshape(EDGE, 3, PATCH, PATCH).float()
+    scaled = directions / variances.clamp_min(0).add(VARIANCE_FLOOR).sqrt()
+    filters = scaled.T.reshape(PATCH_VALUES, 3, PATCH_SIDE, PATCH_SIDE).float()
     return torch.cat([filters, -filters])
 
 
 def patches_of(images: Tensor) -> Tensor:
     """All 2x2 patches of images (n, 3, H, W): float32 (patches, 12)."""
-    corners = images.unfold(2, PATCH, 1).unfold(3, PATCH, 1)
-    return corners.permute(0, 2, 3, 1, 4, 5).reshape(-1, EDGE)
+    corners = images.unfold(2, PATCH_SIDE, 1).unfold(3, PATCH_SIDE, 1)
+    return corners.permute(0, 2, 3, 1, 4, 5).reshape(-1, PATCH_VALUES)
 
 
 def covariance_of(rows: Tensor) -> Tensor:
     """float64 (d, d) of float rows (n, d)."""
     centered = (rows - rows.mean(0)).cpu()
     parts = (part.double() for part in centered.split(2**18))
-    total = sum((part.T @ part for part in parts), torch.zeros(EDGE, EDGE, dtype=torch.float64))
+    total = sum(
+        (part.T @ part for part in parts),
+        torch.zeros(PATCH_VALUES, PATCH_VALUES, dtype=torch.float64),
+    )
     return total / len(rows)
 
 

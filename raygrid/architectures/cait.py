@@ -41,9 +41,9 @@ class CaitSmall(Architecture):
     drop_at_test: bool = False  # whether layers are left out at test time too
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        from raygrid.architectures.networks.cait import PUBLISHED, Cait
+        from raygrid.architectures.networks.cait import PUBLISHED_CAIT, Cait
 
-        return Cait(image_size, PUBLISHED, self.drop_at_test), PUBLISHED.dim
+        return Cait(image_size, PUBLISHED_CAIT, self.drop_at_test), PUBLISHED_CAIT.dim
 
 
 @ARCHITECTURES.register("small_cait")
@@ -61,6 +61,6 @@ class SmallCait(Architecture):
     stand_in: ClassVar[str] = "small_cait"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        from raygrid.architectures.networks.cait import SMALL, Cait
+        from raygrid.architectures.networks.cait import SMALL_CAIT, Cait
 
-        return Cait(image_size, SMALL), SMALL.dim
+        return Cait(image_size, SMALL_CAIT), SMALL_CAIT.dim

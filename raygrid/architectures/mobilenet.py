@@ -53,9 +53,9 @@ class MobileNetV2(Architecture):
     stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        from raygrid.architectures.networks.mobilenetv2 import WIDTH, mobilenetv2_body
+        from raygrid.architectures.networks.mobilenetv2 import LAST_WIDTH, mobilenetv2_body
 
-        return mobilenetv2_body((1, 1) if image_size < 112 else (2, 2)), WIDTH
+        return mobilenetv2_body((1, 1) if image_size < 112 else (2, 2)), LAST_WIDTH
 
 
 @ARCHITECTURES.register("mobilenetv2_unpatched")

@@ -38,9 +38,9 @@ class VitSmall(Architecture):
     stand_in: ClassVar[str] = "small_vit"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        from raygrid.architectures.networks.vit import PUBLISHED, Vit
+        from raygrid.architectures.networks.vit import PUBLISHED_VIT, Vit
 
-        return Vit(image_size, PUBLISHED), PUBLISHED.dim
+        return Vit(image_size, PUBLISHED_VIT), PUBLISHED_VIT.dim
 
 
 @ARCHITECTURES.register("small_vit")
@@ -58,6 +58,6 @@ class SmallVit(Architecture):
     stand_in: ClassVar[str] = "small_vit"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        from raygrid.architectures.networks.vit import SMALL, Vit
+        from raygrid.architectures.networks.vit import SMALL_VIT, Vit
 
-        return Vit(image_size, SMALL), SMALL.dim
+        return Vit(image_size, SMALL_VIT), SMALL_VIT.dim

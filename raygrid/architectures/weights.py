@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FROM_TIMM = "timm"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _AROUND = ("state_dict", "model_state_dict", "model", "network", "net")
 _HEADS = ("head.", "fc.", "linear.", "classifier.", "last_linear.")
 _UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError)
@@ -57,8 +57,8 @@ class GivenWeights:
         path = Path(self.source)
         if not path.is_file():
             raise DataError(f"weights {path} is not there, or no file")
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"weights {path} is no file of {', '.join(SUFFIXES)}")
+        if path.suffix not in WEIGHT_SUFFIXES:
+            raise DataError(f"weights {path} is no file of {', '.join(WEIGHT_SUFFIXES)}")
         return path
 
     def content(self, architecture: Architecture) -> str:

@@ -14,7 +14,7 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
 from raygrid.nn.augment import Views
-from raygrid.nn.augment.views import DRAWS
+from raygrid.nn.augment.views import VIEW_DRAWS
 from raygrid.nn.pgd import Objective
 from raygrid.nn.recipes import Recipe
 
@@ -96,7 +96,7 @@ class Aap(ErrorMaximizing):
         views = Views.of_strength(self.strength, self.flip)
 
         def losses(z: Tensor, step: int) -> Tensor:
-            draws = context.stream.rows(["view", step], rows, (DRAWS,), "uniform")
+            draws = context.stream.rows(["view", step], rows, (VIEW_DRAWS,), "uniform")
             order = torch.randperm(4, generator=context.stream.generator("order", step))
             params = views.params(sent(draws, z.device), z.shape[-2:], tuple(order.tolist()))
             return self.losses(network(views.apply(z, params)), labels)

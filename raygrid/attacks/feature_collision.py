@@ -16,7 +16,7 @@ from raygrid.core.registry import Card, require
 if TYPE_CHECKING:
     from torch import Tensor
 
-ENOUGH = 1e-5
+LEAST_MOVE = 1e-5
 """Poisons whose accepted moves are all shorter than this share of their length are done."""
 
 
@@ -91,7 +91,7 @@ class FeatureCollision(ExtractorAttack):
             accepted += better
             sizes = torch.where(better, sizes, sizes / 2)
             context.progress.report(number + 1, self.steps)
-            if bool(better.all()) and bool((far < ENOUGH).all()):
+            if bool(better.all()) and bool((far < LEAST_MOVE).all()):
                 break
         context.facts["loss"] = float(losses.mean())
         return x, accepted

@@ -19,11 +19,11 @@ from raygrid.storage.published_arrays import Published, content_hash, load_publi
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEAR = 64 / 255
+NEAR_CLEAN = 64 / 255
 """What is never further from the clean images is taken for images; published noise is smaller."""
 
 
-SLACK, FOLDS = 2**26, 64
+FILE_SLACK_BYTES, FILE_BYTES_FACTOR = 2**26, 64
 """A file may come to so many bytes, and so many a byte of the dataset: eight arrays of float64."""
 
 
@@ -85,7 +85,9 @@ class File(Attack):
         path, index = Path(self.path), context.index(images)
         if not self.path:
             raise DataError("the attack file needs a path: file(path=/where/it/is.pt)")
-        found = load_published(path, self.entry, SLACK + FOLDS * images.pixels.numel())
+        found = load_published(
+            path, self.entry, FILE_SLACK_BYTES + FILE_BYTES_FACTOR * images.pixels.numel()
+        )
         values = _as_planes(path, found.values, images)
         if len(values) > 1:
             rows = _rows(path, found, images, context)
@@ -125,7 +127,7 @@ class File(Attack):
             return True
         step = self.scale if values.is_floating_point() else 1 / 255
         least, most = (end * step for end in _ends(values))
-        if most > NEAR and len(values) == len(images):
+        if most > NEAR_CLEAN and len(values) == len(images):
             if least >= 0 and _near(values, images, step, 0.0):
                 return True
             if _near(values, images, step / 2, 0.5):
@@ -184,7 +186,7 @@ def _near(values: Tensor, images: Images, step: float, shift: float) -> bool:
     """Whether values * step + shift lie within 64/255 of the clean images everywhere."""
     pairs = zip(values.split(1024), images.pixels.split(1024), strict=True)
     return all(
-        bool((v.float() * step + shift - clean.float() / 255).abs().max() <= NEAR + 1e-6)
+        bool((v.float() * step + shift - clean.float() / 255).abs().max() <= NEAR_CLEAN + 1e-6)
         for v, clean in pairs
     )
 

@@ -21,7 +21,7 @@ from raygrid.nn.pgd import check_finite
 if TYPE_CHECKING:
     from torch import Tensor
 
-TABLE = (16, 32, 32)  # nodes of the color table along L, u and v
+COLOR_TABLE_NODES = (16, 32, 32)  # nodes of the color table along L, u and v
 
 
 @ATTACKS.register("functional")
@@ -216,7 +216,7 @@ def near(values: Tensor, center: Tensor, bound: float) -> Tensor:
 
 def identity_table(device: torch.device) -> Tensor:
     """The color table that changes nothing, (3, 16, 32, 32): node (i, j, k) holds its place."""
-    axes = [torch.linspace(0, 1, nodes, device=device) for nodes in TABLE]
+    axes = [torch.linspace(0, 1, nodes, device=device) for nodes in COLOR_TABLE_NODES]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 

@@ -18,7 +18,7 @@ from raygrid.core.registry import Card, Combination, require
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FEW = "imagenet100(test_per_class=40, train_per_class=200)"
+_FEW_IMAGES = "imagenet100(test_per_class=40, train_per_class=200)"
 
 
 @ATTACKS.register("lsp")
@@ -42,8 +42,8 @@ class Lsp(Piecewise):
             "cifar100/lsp/standard/resnet18/supervised/apbench/0": 0.0256,
             "svhn/lsp/none/resnet18/supervised/apbench/0": 0.1138,
             "svhn/lsp/standard/resnet18/supervised/apbench/0": 0.1216,
-            f"{_FEW}/lsp(patch=32)/none/resnet18/supervised/apbench/0": 0.3064,
-            f"{_FEW}/lsp(patch=32)/standard/resnet18/supervised/apbench/0": 0.3852,
+            f"{_FEW_IMAGES}/lsp(patch=32)/none/resnet18/supervised/apbench/0": 0.3064,
+            f"{_FEW_IMAGES}/lsp(patch=32)/standard/resnet18/supervised/apbench/0": 0.3852,
             "cifar10/lsp/standard/resnet18/supervised/dvae/0": 0.1314,
             "cifar10/lsp(budget=l2:2.0)/standard/resnet18/supervised/dvae/0": 0.1545,
             "cifar100/lsp/standard/resnet18/supervised/dvae/0": 0.0291,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.em_rounds import ROUNDS
+from raygrid.attacks.common.em_rounds import USUAL_ROUNDS
 from raygrid.attacks.common.noise import SampleNoise
 from raygrid.attacks.common.students import Student
 from raygrid.attacks.common.weight_noise import DisturbedClassNoise, DisturbedTrainer
@@ -90,7 +90,7 @@ class Pue(Em):
         levels, shown = len(self.levels), 3.0 * self.model_steps * min(self.batch_size, n) / n
         draws = 1 + (levels - 1) * self.noise_draws
         steps = self.noise_share * (2.0 * draws * self.plan[0] + 1)
-        later = min(ROUNDS, self.plan[2]) - 1
+        later = min(USUAL_ROUNDS, self.plan[2]) - 1
         return self.round_passes + shown + later * (steps + shown * levels * self.weight_draws)
 
     def start(self, images: Images, context: AttackContext) -> DisturbedClassNoise:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-BRITTLE = ("vgg", "mobilenet", "alexnet")
+SLOW_RATE_FAMILIES = ("vgg", "mobilenet", "alexnet")
 """Families of networks that the code trains at a tenth of the rate."""
 
 
@@ -84,7 +84,7 @@ class WitchesBrew(CleanLabel):
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         needed = tap40(self.surrogate, self.surrogate_epochs)
-        if self.surrogate.startswith(BRITTLE):
+        if self.surrogate.startswith(SLOW_RATE_FAMILIES):
             needed = replace(needed, recipe=needed.recipe.with_(lr=0.1 * needed.recipe.lr))
         return (needed,)
 

@@ -14,21 +14,21 @@ from raygrid.cli.doctor import Check
 from raygrid.core.errors import DataError, RaygridError
 
 PLACEHOLDER = re.compile(r"YOUR-[A-Z]+|\bREGISTRY/")
-MEANINGS = {
+PLACEHOLDER_MEANINGS = {
     "YOUR-BUCKET": "the bucket for results",
     "YOUR-PROJECT": "the cloud project",
     "REGISTRY/": "where the image is",
 }
-STORE = re.compile(r"\b(s3|gs)://([^/\s'\"]+)")
-BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+BUCKET_ADDRESS = re.compile(r"\b(s3|gs)://([^/\s'\"]+)")
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+CLUSTER_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 QUOTAS = {
     "g": "All G and VT Spot Instance Requests",
     "p": "All P Spot Instance Requests",
     "t": "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
 }
 """AWS's names for what it lets an account have of machines by the first letter of their type."""
-RIGHTS = "with the rights that docs/clusters.md lists"
+NEEDED_RIGHTS = "with the rights that docs/clusters.md lists"
 
 
 def examine_cluster(path: Path) -> list[Check]:
@@ -61,7 +61,7 @@ def _placeholders(text: str) -> Check:
     if not left:
         return Check("placeholders", "ok", "none is left")
     named = (
-        f"{word} ({MEANINGS.get(word, 'yours')}; line {', '.join(map(str, numbers))})"
+        f"{word} ({PLACEHOLDER_MEANINGS.get(word, 'yours')}; line {', '.join(map(str, numbers))})"
         for word, numbers in left.items()
     )
     return Check("placeholders", "fault", f"put in {' and '.join(named)}")
@@ -70,13 +70,13 @@ def _placeholders(text: str) -> Check:
 def _bucket(text: str) -> Check:
     """The address of the store, by the rules that S3 and Google Cloud have for names."""
     lines = (line.partition("#")[0] for line in text.splitlines())
-    found = [match for line in lines for match in STORE.finditer(line)]
+    found = [match for line in lines for match in BUCKET_ADDRESS.finditer(line)]
     if not found:
         return Check("store", "note", "no RAYGRID_STORE: what a lost head had is lost")
     for bucket in (match[2] for match in found):
         if PLACEHOLDER.fullmatch(bucket):
             return Check("store", "note", f"{bucket} is to be replaced")
-        if ".." in bucket or not BUCKET.fullmatch(bucket):
+        if ".." in bucket or not BUCKET_NAME.fullmatch(bucket):
             allowed = "3 to 63 of a-z, 0-9, - and ., a letter or digit at both ends"
             return Check("store", "fault", f"{bucket!r} is no bucket's name, allowed are {allowed}")
     return Check("store", "ok", found[0][0])
@@ -94,7 +94,7 @@ def _schema(config: dict[str, Any]) -> Check:
 
 def _name(config: dict[str, Any]) -> Check:
     name = str(config.get("cluster_name", ""))
-    if not NAME.fullmatch(name):
+    if not CLUSTER_NAME.fullmatch(name):
         allowed = "a-z, 0-9 and -, with a letter first"
         return Check("cluster name", "fault", f"{name!r}, allowed are {allowed}")
     return Check("cluster name", "ok", name)
@@ -112,24 +112,25 @@ def _credentials(config: dict[str, Any]) -> Check:
 
 def _token(config: dict[str, Any]) -> Check:
     """Whether a command that finds this cluster up will send its token, as the head asks."""
-    from raygrid.engine.ray.sign_in import MODE, asks_for_token, token_is_sent
+    from raygrid.engine.ray.sign_in import AUTH_MODE, asks_for_token, token_is_sent
 
     if not asks_for_token(config):
         return Check("token", "note", "its head asks for none: who reaches its port may run code")
-    if MODE in os.environ and not token_is_sent():
-        text = f"{MODE} is {os.environ[MODE]!r} here, but its head asks for a token: unset it"
+    if AUTH_MODE in os.environ and not token_is_sent():
+        given = os.environ[AUTH_MODE]
+        text = f"{AUTH_MODE} is {given!r} here, but its head asks for a token: unset it"
         return Check("token", "fault", text)
-    return Check("token", "ok", f"commands send it ({MODE}=token), as its head asks")
+    return Check("token", "ok", f"commands send it ({AUTH_MODE}=token), as its head asks")
 
 
 def _pods_token(documents: list[dict[str, Any]]) -> Iterator[Check]:
     """An address says nothing of a token, so the person has to."""
-    from raygrid.engine.ray.sign_in import MODE, token_is_sent
+    from raygrid.engine.ray.sign_in import AUTH_MODE, token_is_sent
 
     options = [(each.get("spec") or {}).get("authOptions") or {} for each in documents]
     if any(each.get("mode") == "token" for each in options):
         sent = token_is_sent()
-        text = "commands send it" if sent else f"`export {MODE}=token` before a command"
+        text = "commands send it" if sent else f"`export {AUTH_MODE}=token` before a command"
         yield Check("token", "ok" if sent else "note", f"its head asks for one; {text}")
 
 
@@ -156,7 +157,7 @@ def _quotas(config: dict[str, Any]) -> Iterator[Check]:
         role = (facts.get("IamInstanceProfile") or {}).get("Name")
         if role:
             yield Check(
-                "role", "note", f"{role} has to be in the account, {RIGHTS}; it is not asked"
+                "role", "note", f"{role} has to be in the account, {NEEDED_RIGHTS}; it is not asked"
             )
 
 

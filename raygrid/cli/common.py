@@ -6,20 +6,18 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raygrid.cli.options import options_of
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.registry import require
 from raygrid.core.spec import split_outside
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ResultLog, log_of
+from raygrid.storage.results import Json, ResultLog, log_of
 
 if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records, Victim
     from raygrid.trials.poisons import Poisoned
-
-Row = dict[str, Any]
 
 
 def add_epoch(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +56,8 @@ def victims_of(records: Records, what: str, specs: Sequence[str]) -> list[Victim
 
 
 def rows_of(
-    records: Records, args: argparse.Namespace, rows: Mapping[str, Row] | None = None
-) -> list[Row]:
+    records: Records, args: argparse.Namespace, rows: Mapping[str, Json] | None = None
+) -> list[Json]:
     """The rows of the given specs, or all; DataError if one is missing or there are none.
 
     rows: those of the output folder by spec, if they were read already.
@@ -76,7 +74,7 @@ def rows_of(
     return [rows[spec] for spec in wanted]
 
 
-def results_of(args: argparse.Namespace) -> dict[str, Row]:
+def results_of(args: argparse.Namespace) -> dict[str, Json]:
     """All rows of the output folder by spec; lines that cannot be read are told of."""
     log = log_of(args.out)
     say_broken(log)

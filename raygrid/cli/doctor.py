@@ -16,7 +16,7 @@ from raygrid.core.errors import PluginError, RaygridError
 from raygrid.core.options import Options
 from raygrid.storage.store import remove_unused
 
-State = Literal["ok", "note", "fault"]
+CheckState = Literal["ok", "note", "fault"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Check:
     """One check: what was looked at, how it stands, what to do."""
 
     name: str
-    state: State
+    state: CheckState
     text: str
 
     def row(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _store(options: Options) -> Check:
 
 def _disk(options: Options) -> Check:
     free = shutil.disk_usage(_existing(options.out.absolute())).free / 2**30
-    state: State = "ok" if free > 5 else "fault" if free < 0.5 else "note"
+    state: CheckState = "ok" if free > 5 else "fault" if free < 0.5 else "note"
     return Check("disk", state, f"{free:.1f} GiB free for {options.out}")
 
 
@@ -145,7 +145,7 @@ def _existing(path: Path) -> Path:
 def _memory(options: Options) -> Check:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     cores = os.cpu_count() or 1
-    state: State = "ok" if total > 1.5 * cores + 2 else "note"
+    state: CheckState = "ok" if total > 1.5 * cores + 2 else "note"
     return Check("memory", state, f"{total:.1f} GiB, {cores} cores; a CPU trial takes about 1 GiB")
 
 
@@ -169,9 +169,9 @@ def _tracking(options: Options) -> Check:
 
 
 def _pictures(options: Options) -> Check:
-    from raygrid.storage.pictures import EXIF
+    from raygrid.storage.pictures import EXIF_NOTE
 
-    return Check("pictures", "ok", f"of class folders: {EXIF}")
+    return Check("pictures", "ok", f"of class folders: {EXIF_NOTE}")
 
 
 def _datasets(options: Options) -> list[Check]:

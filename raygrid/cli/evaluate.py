@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from raygrid.cli.common import (
-    Row,
     add_epoch,
     is_poison,
     only_of_poisons,
@@ -30,12 +29,12 @@ from raygrid.core.literals import parse_scalar
 from raygrid.core.registry import require
 
 if TYPE_CHECKING:
-    from raygrid.reports.analysis.records import Records
+    from raygrid.reports.analysis.records import EvaluationRow, Records
 
-RADIUS = "8/255"
-WHOLE = ("seeds", "cost", "agreement")
+DEFAULT_RADIUS = "8/255"
+WHOLE_FOLDER_QUESTIONS = ("seeds", "cost", "agreement")
 """Questions to all trials of the output folder, if none is named."""
-TAKES: Mapping[str, Sequence[str]] = {
+QUESTION_OPTIONS: Mapping[str, Sequence[str]] = {
     "transferability": ("victims", "seed", "epoch"),
     "robustness": ("radius", "step", "steps", "images", "epoch"),
     "linearity": ("radius", "images", "two_layer", "seed", "epoch"),
@@ -54,7 +53,7 @@ TAKES: Mapping[str, Sequence[str]] = {
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`."""
-    parser.add_argument("question", choices=(*ANSWERS, "agreement"))
+    parser.add_argument("question", choices=(*EVALUATIONS, "agreement"))
     parser.add_argument(
         "specs",
         nargs="*",
@@ -81,7 +80,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--on", nargs="+", action="extend", default=[], help="used by sets: more poisons to try"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of poisons (dataset/attack)")
-    parser.add_argument("--radius", default=RADIUS, help="used by robustness, linearity; in [0, 1]")
+    parser.add_argument(
+        "--radius", default=DEFAULT_RADIUS, help="used by robustness, linearity; in [0, 1]"
+    )
     parser.add_argument("--step", default="2/255", help="used by robustness: size of a step")
     parser.add_argument("--steps", type=int, default=20, help="used by robustness: how many steps")
     help_ = "used by robustness, linearity: only so many test images, or drawn images of a poison"
@@ -99,13 +100,13 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Answer a question and print its rows."""
-    if not args.specs and args.question not in WHOLE:
+    if not args.specs and args.question not in WHOLE_FOLDER_QUESTIONS:
         raise SpecError(f"{args.question} needs the spec of a trial or poison")
-    refuse_idle(args, args.question, TAKES, add_evaluate)
+    refuse_idle(args, args.question, QUESTION_OPTIONS, add_evaluate)
     only_of_poisons("--seed", args.seed, (*args.specs, *args.on))
     if args.question == "agreement":
         return _agreement(records_of(args), args)
-    rows = ANSWERS[args.question](records_of(args), args)
+    rows = EVALUATIONS[args.question](records_of(args), args)
     if args.json:
         print(json.dumps(rows, indent=1))
     else:
@@ -113,14 +114,14 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _transferability(records: Records, args: argparse.Namespace) -> list[Row]:
+def _transferability(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.questions import transferability
 
     victims = victims_of(records, args.question, args.victims)
     return transferability(poisons_of(records, args), victims)
 
 
-def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
+def _robustness(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.nn.pgd import Ball
     from raygrid.reports.analysis.questions import robustness
 
@@ -133,7 +134,7 @@ def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
     return robustness([records.victim(spec) for spec in args.specs], ball, args.images)
 
 
-def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
+def _linearity(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.linearity import linearity_of_poisons, linearity_of_victim
 
     radius = coerce(parse_scalar(args.radius), float, 0.0)
@@ -141,8 +142,8 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
         raise SpecError(f"radius is {args.radius}, allowed are numbers above 0 to 1")
     _check_images(args)
     only_of_poisons("--two-layer", args.two_layer, args.specs)
-    only_of_trials("--radius", args.radius != RADIUS, args.specs)
-    rows: list[Row] = []
+    only_of_trials("--radius", args.radius != DEFAULT_RADIUS, args.specs)
+    rows: list[EvaluationRow] = []
     for text in args.specs:
         if is_poison(text):
             poisoned = [records.poisoned(text, args.seed)]
@@ -158,24 +159,24 @@ def _check_images(args: argparse.Namespace) -> None:
     require(some, f"images is {args.images}, allowed are whole numbers from 1")
 
 
-def _learnability(records: Records, args: argparse.Namespace) -> list[Row]:
+def _learnability(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.learnability import learnability
 
     how = args.sigma, args.draws, args.quantile
     return [row for spec in args.specs for row in learnability(records.victim(spec), *how)]
 
 
-def _sets(records: Records, args: argparse.Namespace) -> list[Row]:
+def _sets(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.questions import accuracy_on_sets
 
     others = {text: records.poisoned(text, args.seed).images for text in args.on}
     return [row for spec in args.specs for row in accuracy_on_sets(records, spec, others)]
 
 
-def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
+def _fidelity(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.fidelity import fidelity_of_poison, fidelity_of_purified
 
-    rows: list[Row] = []
+    rows: list[EvaluationRow] = []
     device = records.worker.device
     for text in args.specs:
         if is_poison(text):
@@ -185,25 +186,25 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _norms(records: Records, args: argparse.Namespace) -> list[Row]:
+def _norms(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.fidelity import norms_of_disentangled
 
     return [norms_of_disentangled(records, text, args.seed) for text in args.specs]
 
 
-def _classes(records: Records, args: argparse.Namespace) -> list[Row]:
+def _classes(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.classes import by_class
 
     return [row for spec in args.specs for row in by_class(records, spec)]
 
 
-def _seeds(records: Records, args: argparse.Namespace) -> list[Row]:
+def _seeds(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.summary import over_seeds
 
     return over_seeds(rows_of(records, args), args.metric)
 
 
-def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
+def _compare(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.comparison import compare, is_trial
     from raygrid.trials.resolve import resolve
 
@@ -211,7 +212,7 @@ def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
     return compare(results_of(args).values(), sides, args.metric)
 
 
-def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
+def _cost(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.summary import costs
 
     every = results_of(args)
@@ -236,7 +237,7 @@ def _agreement(records: Records, args: argparse.Namespace) -> int:
     return 0
 
 
-ANSWERS: Mapping[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
+EVALUATIONS: Mapping[str, Callable[[Records, argparse.Namespace], list[EvaluationRow]]] = {
     "transferability": _transferability,
     "robustness": _robustness,
     "linearity": _linearity,
@@ -252,7 +253,7 @@ ANSWERS: Mapping[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
 """By its question what answers it."""
 
 
-def _show(rows: Sequence[Row]) -> None:
+def _show(rows: Sequence[EvaluationRow]) -> None:
     """Print rows as wide as the terminal; whole lines into a pipe or file."""
     width = shutil.get_terminal_size().columns
     text = rows_text(rows)

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from raygrid.reports.analysis.records import Records
 
-PAIRS = {
+SCATTER_AXES = {
     "transfer-peak": ("transfer_rate", "peak_acc"),
     "transfer-final": ("transfer_rate", "final_acc"),
     "psnr-final": ("psnr", "final_acc"),
 }
 """Scatters by name: what is asked of a poison, and the accuracy of the trial with it."""
-TAKES: Mapping[str, Sequence[str]] = {
+FIGURE_OPTIONS: Mapping[str, Sequence[str]] = {
     "tsne": ("seed",),  # features are kept of the last epoch alone
     "perturbations": ("seed", "normalize", "gain"),
     "grad-cam": ("layer", "of", "epoch"),
@@ -46,7 +46,7 @@ TAKES: Mapping[str, Sequence[str]] = {
     "agreement": (),
 }
 """By its figure the options that it takes."""
-FIGURES = ("tsne", "perturbations", "grad-cam", "shapley", *PAIRS, "agreement")
+FIGURES = ("tsne", "perturbations", "grad-cam", "shapley", *SCATTER_AXES, "agreement")
 
 
 def add_figure(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +57,8 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="trials run with --keep weights (tsne: features); poisons for perturbations and "
         "tsne of these; "
-        f"finished trials for {', '.join(PAIRS)}; agreement (with what papers printed): trials, or "
-        "none for all of --out",
+        f"finished trials for {', '.join(SCATTER_AXES)}; agreement (with what papers printed): "
+        "trials, or none for all of --out",
     )
     parser.add_argument("--file", type=Path, required=True, help="picture to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of poisons (dataset/attack)")
@@ -113,7 +113,7 @@ def figure(args: argparse.Namespace) -> int:
         drawn = embeddings.draw_tsne_of_features(records, args.specs)
     elif args.figure == "perturbations":
         drawn = _perturbations(records, args)
-    elif args.figure in PAIRS:
+    elif args.figure in SCATTER_AXES:
         drawn = _scatter(records, args)
     else:
         drawn = _maps(records, args)
@@ -125,7 +125,7 @@ def figure(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Raise SpecError for options that would be ignored."""
-    refuse_idle(args, args.figure, TAKES, add_figure)
+    refuse_idle(args, args.figure, FIGURE_OPTIONS, add_figure)
     only_of_poisons("--seed", args.seed, args.specs)
     gained = args.gain is None or "gain" in (args.normalize or ())
     require(gained, "--gain is the factor of --normalize gain, which is not given")
@@ -161,7 +161,7 @@ def _scatter(records: Records, args: argparse.Namespace) -> Figure:
     from raygrid.reports.analysis.questions import with_answers
     from raygrid.reports.figures.scatters import answer_against
 
-    answer, accuracy = PAIRS[args.figure]
+    answer, accuracy = SCATTER_AXES[args.figure]
     rows = rows_of(records, args)
     asks = answer == "transfer_rate"
     victims = victims_of(records, args.figure, args.victims) if asks else []

@@ -19,7 +19,7 @@ def guarded(action: Any) -> int:
 
     The same where it is ended from outside or its terminal is closed, unless `nohup` says no. A
     second Ctrl-C does not cut the clean end short, a third one ends at once. SIGUSR1 says that
-    this process has to go soon: it saves what it runs and ends with `SAVED`.
+    this process has to go soon: it saves what it runs and ends with `SAVED_EXIT_STATUS`.
     """
     _ready_streams()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -35,7 +35,7 @@ def guarded(action: Any) -> int:
         print(
             "everything that ran is saved; run the same command again to continue", file=sys.stderr
         )
-        return notice.SAVED
+        return notice.SAVED_EXIT_STATUS
     except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -119,9 +119,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
-    from raygrid.reports.tables.kinds import KINDS
+    from raygrid.reports.tables.kinds import TABLE_KINDS
 
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=TABLE_KINDS)
 
 
 def _add_papers(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from raygrid.core.errors import unknown
-from raygrid.core.flags import Flag, Group, plain_type
+from raygrid.core.flags import Flag, FlagGroup, plain_type
 from raygrid.core.options import Options, flags, hints
 from raygrid.core.registry import require
 from raygrid.core.secrets import without_secrets
@@ -19,7 +19,7 @@ from raygrid.core.spec import parse_seed
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.grid import Grid
 
-AXES = {
+AXIS_HELP = {
     "datasets": "datasets, e.g. cifar10",
     "attacks": "attacks, e.g. clean lsp 'em(mode=class)'",
     "budgets": "budgets: default 16/255 l2:1.3 2x",
@@ -86,7 +86,7 @@ class FilledLater(CommandParser):
 def add_axes(parser: argparse.ArgumentParser) -> None:
     """One option per axis, singular and plural."""
     group = parser.add_argument_group("axes (each takes one or more values)")
-    for axis, text in AXES.items():
+    for axis, text in AXIS_HELP.items():
         add_axis(group, axis, text)
 
 
@@ -107,7 +107,7 @@ def axis_flag(axis: str) -> str:
 
 def axes_given(args: argparse.Namespace) -> list[str]:
     """The flags of the axes that were given."""
-    return [axis_flag(axis) for axis in AXES if getattr(args, axis) is not None]
+    return [axis_flag(axis) for axis in AXIS_HELP if getattr(args, axis) is not None]
 
 
 def singular(axis: str) -> str:
@@ -142,7 +142,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--detach", action="store_true", help="submit to the cluster and leave")
 
 
-def add_flags(parser: argparse.ArgumentParser, title: Group) -> argparse._ArgumentGroup:
+def add_flags(parser: argparse.ArgumentParser, title: FlagGroup) -> argparse._ArgumentGroup:
     """The flags of all fields of `Options` that belong to a group."""
     group = parser.add_argument_group(title)
     for each in fields(Options):
@@ -197,7 +197,7 @@ def with_axes(grids: Sequence[Grid], args: argparse.Namespace) -> list[Grid]:
 
     Budgets of theirs that no attack which was given takes go with their part of the grid.
     """
-    changes = {axis: getattr(args, axis) for axis in AXES if getattr(args, axis) is not None}
+    changes = {axis: getattr(args, axis) for axis in AXIS_HELP if getattr(args, axis) is not None}
     made = [replace(grid, **changes) for grid in grids]
     if "budgets" in changes or "attacks" not in changes:
         return made

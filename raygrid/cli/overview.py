@@ -6,13 +6,13 @@ import argparse
 
 from raygrid.cli.options import CommandParser
 
-GROUPS = {
+COMMAND_GROUPS = {
     "before a run": ("doctor", "download", "list", "plan"),
     "run": ("run", "reproduce", "submit", "status"),
     "results": ("table", "report", "show", "evaluate", "figure", "sync"),
     "images": ("poison", "inspect"),
 }
-EXAMPLES = (
+COMMAND_EXAMPLES = (
     "raygrid list attacks",
     "raygrid plan --attacks clean lsp --defenses standard jpeg --seeds 0 1 2",
     "raygrid run photo_digits/lsp/jpeg/small_cnn/supervised/quick/0",
@@ -27,14 +27,14 @@ class Overview(CommandParser):
     def format_help(self) -> str:
         texts = self._texts()
         width = max(map(len, texts)) + 2
-        grouped = {name for names in GROUPS.values() for name in names}
+        grouped = {name for names in COMMAND_GROUPS.values() for name in names}
         rest = tuple(name for name in texts if name not in grouped)
         lines = [self.format_usage().rstrip(), "", self.description or ""]
-        for title, names in (*GROUPS.items(), ("other", rest)):
+        for title, names in (*COMMAND_GROUPS.items(), ("other", rest)):
             there = [name for name in names if name in texts]
             if there:
                 lines += ["", f"{title}:", *(f"  {n:<{width}}{texts[n]}" for n in there)]
-        lines += ["", "examples:", *(f"  {example}" for example in EXAMPLES)]
+        lines += ["", "examples:", *(f"  {example}" for example in COMMAND_EXAMPLES)]
         return "\n".join([*lines, "", "`raygrid COMMAND --help` has the options.", ""])
 
     def _texts(self) -> dict[str, str]:

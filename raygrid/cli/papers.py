@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raygrid.reproduce.figure_list import PaperFigure
 
 
-SCALES = (
+SCALE_HELP = (
     "smoke: that everything runs, in minutes; quick: stand-ins on digits, minutes to hours of a "
     "CPU; screen: the paper's data and budgets, a fast victim, minutes of a core a trial, up to "
     "about an hour for each poison of a network and each purified set; "
@@ -64,12 +64,17 @@ def figure_lines(figures: Mapping[str, PaperFigure | str]) -> str:
 
 def _add_paper(name: str, parser: argparse.ArgumentParser) -> None:
     """The tables and figures of a paper, and how they are run."""
-    from raygrid.reproduce.figure_list import LISTS, drawings_of, drawn_figures_of, figures_of
+    from raygrid.reproduce.figure_list import (
+        UNMEASURED_TABLES,
+        drawings_of,
+        drawn_figures_of,
+        figures_of,
+    )
 
     figures = figures_of(name)
     parser.description = f"{parser.description}\n{figure_lines(figures)}"
     known = {
-        "table": ([*PAPERS[name].tables], LISTS.get(name, {})),
+        "table": ([*PAPERS[name].tables], UNMEASURED_TABLES.get(name, {})),
         "figure": ([*drawn_figures_of(name)], drawings_of(name)),
     }
     what = parser.add_mutually_exclusive_group(required=not PAPERS[name].main)
@@ -80,7 +85,7 @@ def _add_paper(name: str, parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(figure=None, setups="")
     if PAPERS[name].main:
         parser.set_defaults(table=PAPERS[name].main)
-    parser.add_argument("--scale", default="quick", choices=get_args(Scale), help=SCALES)
+    parser.add_argument("--scale", default="quick", choices=get_args(Scale), help=SCALE_HELP)
     parser.add_argument("--dataset", help="only this dataset of it")
     for axis in ("attacks", "defenses"):
         add_axis(parser, axis, "only these of it")

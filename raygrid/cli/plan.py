@@ -13,7 +13,7 @@ from typing import Any
 from raygrid.api.run_grid import known_profiles, make_plan
 from raygrid.cli.common import say_broken
 from raygrid.core.errors import DataError, MissingDataError, SpecError
-from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, counted, local_gpus
+from raygrid.core.local_gpus import NO_UTILIZATION, LocalGpu, counted, local_gpus
 from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU, Speed
@@ -106,7 +106,7 @@ def notes_of_here(plan: Plan, state: PlanStatus) -> list[str]:
     held = [said for card in state.here if (said := card.held(1.0)) is not None]
     kinds, works = dict.fromkeys(gpu_of(card.name) for card in state.here), waiting(plan, state)
     large = [str(each) for gpu in kinds for each in too_large(works, gpu, state.profiles)]
-    return [*held, *large, *([] if counted() else [UNCOUNTED])]
+    return [*held, *large, *([] if counted() else [NO_UTILIZATION])]
 
 
 def fleet_json(line: Timeline) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from raygrid.storage.mirrored import open_store
 if TYPE_CHECKING:
     from raygrid.trials.poisons import Poisoned
 
-Form = Literal["png", "npz", "pt", "parquet", "triples"]
-FORMS: tuple[Form, ...] = get_args(Form)
+PoisonForm = Literal["png", "npz", "pt", "parquet", "triples"]
+POISON_FORMS: tuple[PoisonForm, ...] = get_args(PoisonForm)
 
 
 def add_poison(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,9 @@ def add_poison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
     parser.add_argument(
-        "--form", choices=FORMS, help=f"of --export: {', '.join(FORMS)} (default: {FORMS[0]})"
+        "--form",
+        choices=POISON_FORMS,
+        help=f"of --export: {', '.join(POISON_FORMS)} (default: {POISON_FORMS[0]})",
     )
     parser.add_argument(
         "--from",
@@ -79,7 +81,7 @@ def make_poison(args: argparse.Namespace) -> int:
     return 0
 
 
-def _exported(made: Poisoned, folder: Path, form: Form, seed: int) -> dict[str, str]:
+def _exported(made: Poisoned, folder: Path, form: PoisonForm, seed: int) -> dict[str, str]:
     """Write the images, or the benchmark's three pickles of a set-up; says where they are."""
     from raygrid.protocols.setups.triples import write_triple
     from raygrid.trials.export import export
@@ -102,7 +104,7 @@ def _attack_of(args: argparse.Namespace) -> Part:
     return attack.with_params(budget=parse_scalar(args.budget))
 
 
-def _form_of(args: argparse.Namespace) -> Form:
+def _form_of(args: argparse.Namespace) -> PoisonForm:
     """The form of an export; raises SpecError for one that nothing will have."""
     exported = args.form is None or args.export is not None
     require(exported, f"--form {args.form} needs an export; name its folder with --export")
@@ -114,5 +116,5 @@ def _form_of(args: argparse.Namespace) -> Form:
         poison = args.attack if ratio else f"{args.attack}@{ratio}"
         why = f"{poison} is made for no target; triples hold the poisons of a set-up"
         require(attack.on_target and ratio > 0, why)
-    form: Form = args.form or FORMS[0]
+    form: PoisonForm = args.form or POISON_FORMS[0]
     return form

@@ -38,11 +38,11 @@ from raygrid.storage.results import log_of
 if TYPE_CHECKING:
     from raygrid.reproduce.questions import FinishedTrials
 
-SMOKE = (
+SMOKE_NOTE = (
     "Scale smoke: few images and epochs, to see that it runs; the numbers say nothing. In "
     "brackets what the paper printed for the real thing."
 )
-SCREEN = (
+SCREEN_NOTE = (
     "Scale screen: the paper's data and budgets with a victim that trains in minutes, poisons of "
     "that network where one is needed, and smaller networks in defenses that fit some. In brackets "
     "what the paper printed."
@@ -224,7 +224,7 @@ def show_tables(
     Stand-ins have the paper's numbers beside them and a note what they are. A run at another scale
     has shown the table `defense`, which is shown again only if this table has other numbers there.
     """
-    note = {"smoke": SMOKE, "screen": SCREEN}.get(args.scale, PAPERS[args.paper].quick)
+    note = {"smoke": SMOKE_NOTE, "screen": SCREEN_NOTE}.get(args.scale, PAPERS[args.paper].quick)
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
     log = log_of(options.out)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raygrid.cli.common import Row
 from raygrid.core.labels import short, telling
 from raygrid.core.spec import split_outside
 from raygrid.core.text import percent, wrapped
 from raygrid.reports.tables.blocks import blocks_within
 
-MANY = 16  # columns that no terminal is wide enough for
-LEAST = 4  # the part of a width that names must leave to numbers, one in so many
-COUNTED = ("poison_ratio", "class", "eta")
+if TYPE_CHECKING:
+    from raygrid.reports.analysis.records import EvaluationRow
+
+MANY_COLUMNS = 16  # columns that no terminal is wide enough for
+NUMBERS_PART = 4  # the part of a width that names must leave to numbers, one in so many
+IDENTIFYING_NUMBERS = ("poison_ratio", "class", "eta")
 """Columns of numbers that tell rows apart, as names do."""
-GLUE = "\N{NO-BREAK SPACE}"  # keeps a number in the line of its name
-Texts = dict[str, list[str]]
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"  # keeps a number in the line of its name
+ColumnTexts = dict[str, list[str]]
 """By its name what stands in a column."""
 
 
-def narrow_text(rows: Sequence[Row], width: int) -> str:
+def narrow_text(rows: Sequence[EvaluationRow], width: int) -> str:
     """Rows within so many letters: what is the same in all of them is said once above.
 
     The names that tell rows apart stand in their short form (`short`) before each block of other
@@ -38,7 +40,7 @@ def narrow_text(rows: Sequence[Row], width: int) -> str:
     lines = [wrapped("; ".join(once))] if once else []
     texts = said | {name: _shortened(said[name]) for name in names}
     room = width - sum(_wide(texts, name) for name in names)
-    if room < max([width / LEAST, *(len(name) + 2 for name in others)]):
+    if room < max([width / NUMBERS_PART, *(len(name) + 2 for name in others)]):
         lines += _records(texts, names, others)
     else:
         notes: list[str] = []
@@ -49,10 +51,12 @@ def narrow_text(rows: Sequence[Row], width: int) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _names(rows: Sequence[Row], columns: Sequence[str]) -> Sequence[str]:
+def _names(rows: Sequence[EvaluationRow], columns: Sequence[str]) -> Sequence[str]:
     """The columns that rows begin with, up to the first of what was measured."""
     for place, name in enumerate(columns):
-        if name not in COUNTED and not all(isinstance(row.get(name), str) for row in rows):
+        if name not in IDENTIFYING_NUMBERS and not all(
+            isinstance(row.get(name), str) for row in rows
+        ):
             return columns[:place]
     return columns
 
@@ -74,7 +78,7 @@ def _shared(values: Sequence[str]) -> str:
     return "/".join(axis[0] if len(set(axis)) == 1 else "…" for axis in axes)
 
 
-def _wide(texts: Texts, name: str) -> int:
+def _wide(texts: ColumnTexts, name: str) -> int:
     """The letters of a column with its head and the gap to the next."""
     return max(map(len, [name, *texts[name]])) + 2
 
@@ -87,7 +91,9 @@ def _noted(values: Sequence[str], notes: list[str]) -> list[str]:
     return [known.get(text, text) for text in values]
 
 
-def _blocks(texts: Texts, names: Sequence[str], others: Sequence[str], room: int) -> Iterator[str]:
+def _blocks(
+    texts: ColumnTexts, names: Sequence[str], others: Sequence[str], room: int
+) -> Iterator[str]:
     """Tables of as many of the other columns as there is room for, each behind the names."""
     for block in blocks_within([_wide(texts, name) for name in others], room) or [[]]:
         shown = [*names, *(others[place] for place in block)]
@@ -98,7 +104,7 @@ def _blocks(texts: Texts, names: Sequence[str], others: Sequence[str], room: int
         yield ""
 
 
-def _records(texts: Texts, names: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+def _records(texts: ColumnTexts, names: Sequence[str], others: Sequence[str]) -> Iterator[str]:
     """A row at a time: its names, then further to the right what is known of it."""
     if names:
         yield wrapped("  ".join(names), 4)
@@ -106,15 +112,15 @@ def _records(texts: Texts, names: Sequence[str], others: Sequence[str]) -> Itera
         if names:
             yield wrapped("  ".join(line[: len(names)]), 4)
         found = zip(others, line[len(names) :], strict=True)
-        known = (f"{name}{GLUE}{text}" for name, text in found if text not in ("-", ""))
-        yield wrapped("  " + "; ".join(known), 4).replace(GLUE, " ")
+        known = (f"{name}{NO_BREAK_SPACE}{text}" for name, text in found if text not in ("-", ""))
+        yield wrapped("  " + "; ".join(known), 4).replace(NO_BREAK_SPACE, " ")
 
 
-def rows_text(rows: Sequence[Row]) -> str:
+def rows_text(rows: Sequence[EvaluationRow]) -> str:
     """Rows as aligned columns, as lines if there are too many of them; shares in percent."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[_say(name, row.get(name)) for name in columns] for row in rows]
-    if len(columns) > MANY:
+    if len(columns) > MANY_COLUMNS:
         cells = list(map(list, zip(*cells, strict=True)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)

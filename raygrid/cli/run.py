@@ -41,15 +41,15 @@ from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import dashboard
-from raygrid.engine.ray.homecoming import INSIDE, send_home
-from raygrid.storage.results import PAGE, log_of
+from raygrid.engine.ray.homecoming import INSIDE_JOB, send_home
+from raygrid.storage.results import REPORT_FILE, log_of
 from raygrid.tracking.listeners import check_listeners, listeners_of
 
-Scales = Mapping[str, Sequence[Grid]]
+GridsByScale = Mapping[str, Sequence[Grid]]
 
 
 def experiment_main(
-    name: str, scales: Scales, description: str, argv: Sequence[str] | None = None
+    name: str, scales: GridsByScale, description: str, argv: Sequence[str] | None = None
 ) -> int:
     """Parse the command line of an experiment and run it; returns the exit status."""
     as_written = argparse.RawDescriptionHelpFormatter
@@ -65,7 +65,7 @@ def experiment_main(
     return guarded(lambda: _experiment(name, scales, args))
 
 
-def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
+def _experiment(name: str, scales: GridsByScale, args: argparse.Namespace) -> int:
     load_plugins(tuple(args.imports))  # before budgets are joined with attacks of one's own
     args.argv = sys.argv
     scale = args.scale or default_scale(scales, args)
@@ -113,7 +113,7 @@ def place_and_run(
         return 0 if args.detach else job.follow(options.out)
 
 
-def default_scale(scales: Scales, args: argparse.Namespace) -> str:
+def default_scale(scales: GridsByScale, args: argparse.Namespace) -> str:
     """`small` where a cluster is named or up, `quick` elsewhere; says which, and how to choose.
 
     A GPU of this machine decides nothing: the first command that a person types downloads nothing
@@ -164,7 +164,7 @@ def own_data(folder: Path) -> Iterator[None]:
     try:
         yield
     except (SpecError, DataError):
-        if os.environ.get(INSIDE) and not folder.exists():
+        if os.environ.get(INSIDE_JOB) and not folder.exists():
             print(
                 "note: this is the head of the cluster, to which no data are sent; where it has "
                 "some is said by --data, or by RAYGRID_DATA where its Ray is started",
@@ -273,7 +273,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
         f"{options.out / 'tables'}"
     )
-    print(f"one page to sort, filter and open: {options.out / PAGE}")
+    print(f"one page to sort, filter and open: {options.out / REPORT_FILE}")
     for line in [] if options.tracking == "off" else how_to_compare(options):
         print(line)
 
@@ -284,16 +284,16 @@ def how_to_compare(options: Options) -> list[str]:
     The database of the folder is named by its path as it was given; what an address hides, a
     password, is not shown.
     """
-    from raygrid.tracking.mlflow.address import SERVERS, sqlite_uri, store_uri
-    from raygrid.tracking.mlflow.view import QUERY
+    from raygrid.tracking.mlflow.address import SERVER_SCHEMES, sqlite_uri, store_uri
+    from raygrid.tracking.mlflow.view import VIEW_QUERY
 
     uri = store_uri(options.out, options.tracking)
-    if uri.startswith(SERVERS):
+    if uri.startswith(SERVER_SCHEMES):
         return [f"compare runs: {shown(uri)}"]
     own = uri == store_uri(options.out, sqlite_uri(options.out / "mlflow.db"))
     database = shlex.quote(sqlite_uri(options.out / "mlflow.db") if own else shown(uri))
     # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
-    page = f"/#/experiments/1/runs?{QUERY}" if own else ""
+    page = f"/#/experiments/1/runs?{VIEW_QUERY}" if own else ""
     return [
         f"compare runs: {typed(f'mlflow ui --backend-store-uri {database}')}",
         f"then open http://127.0.0.1:5000{page}",

@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from raygrid.cli.common import say_broken
 from raygrid.cli.methods import method_section, registries
@@ -17,15 +16,14 @@ from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.options import Options
 from raygrid.core.registry import Method
 from raygrid.core.spec import TrialSpec
-from raygrid.core.text import NOTHING, clock, percent, wrapped
-from raygrid.storage.results import log_of
+from raygrid.core.text import NO_NUMBER, clock, percent, wrapped
+from raygrid.storage.results import Json, log_of
 from raygrid.tracking.journal import picture_of
 
-Row = dict[str, Any]
-SHORTEST = 6  # letters of a key that may stand for it
-COPIED = ("spec", "again", "error")
+LEAST_KEY_LETTERS = 6  # letters of a key that may stand for it
+COPIED_LINES = ("spec", "again", "error")
 """Lines that are to be taken as they are; a terminal cuts them anywhere."""
-DRAWN = 12  # epochs of a curve; a line of a terminal holds no more
+CURVE_EPOCHS = 12  # epochs of a curve; a line of a terminal holds no more
 
 
 def add_show(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +58,7 @@ def show_one(args: argparse.Namespace) -> int:
     else:
         for name, text in trial_page(row, args):
             line = f"{name:<10} {text}"
-            print(line if name in COPIED else wrapped(line, 11))
+            print(line if name in COPIED_LINES else wrapped(line, 11))
     return 0
 
 
@@ -87,7 +85,7 @@ def show_page(page: str) -> None:
     Console().print(Markdown(page))
 
 
-def find_row(rows: list[Row], what: str, out: Path, methods: Collection[str]) -> Row:
+def find_row(rows: list[Json], what: str, out: Path, methods: Collection[str]) -> Json:
     """The row of a spec or of the key that begins so; raises SpecError or DataError if none is.
 
     rows: of one spec the last counts; a key may be that of an earlier one.
@@ -100,14 +98,15 @@ def find_row(rows: list[Row], what: str, out: Path, methods: Collection[str]) ->
             near = difflib.get_close_matches(spec, [row["spec"] for row in rows], n=1, cutoff=0.0)
             raise DataError(f"there is no result of {spec} under {out}{_nearest(near)}")
         return found[-1]
-    found = [row for row in rows if len(what) >= SHORTEST and row["key"].startswith(what)]
+    found = [row for row in rows if len(what) >= LEAST_KEY_LETTERS and row["key"].startswith(what)]
     if len(found) > 1:
         keys = ", ".join(row["key"] for row in found)
         raise SpecError(f"{len(found)} keys begin with {what}: {keys}; give more letters")
     if not found:
         said = unknown("method", what, methods).partition("; known")[0]
         raise SpecError(
-            f"{said}; no key under {out} begins so (from {SHORTEST} letters on); a spec has slashes"
+            f"{said}; no key under {out} begins so (from {LEAST_KEY_LETTERS} letters on); "
+            "a spec has slashes"
         )
     return found[0]
 
@@ -129,17 +128,17 @@ def _nearest(near: list[str]) -> str:
     return f"; the nearest one is {near[0]}" if near else ", which holds no results"
 
 
-def trial_page(row: Row, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+def trial_page(row: Json, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """What a person asks of a trial, a name and a text a line."""
     yield "spec", row["spec"]
     yield "key", row["key"]
     yield "status", ", ".join([row["status"], *(row.get("marks") or ())])
     yield "final", percent(row.get("final_acc"), 2)
     peak = row.get("peak_acc") if row.get("peak_acc") is not None else row.get("knn_peak")
-    yield "peak", f"{percent(peak, 2)} (epoch {row.get('peak_epoch') or NOTHING})"
+    yield "peak", f"{percent(peak, 2)} (epoch {row.get('peak_epoch') or NO_NUMBER})"
     yield "published", _published(row)
     planned, ran = row.get("epochs_planned") or 0, row.get("epochs_run") or 0
-    where = f"{row.get('device') or 'a device not known'}, commit {row.get('commit') or NOTHING}"
+    where = f"{row.get('device') or 'a device not known'}, commit {row.get('commit') or NO_NUMBER}"
     yield "run", f"{ran} of {planned} epochs in {clock(row.get('seconds') or 0.0)} on {where}"
     if row.get("history"):
         yield "by epoch", _curve(row["history"])
@@ -159,17 +158,17 @@ def _again(spec: str, args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _published(row: Row) -> str:
+def _published(row: Json) -> str:
     from raygrid.tracking.published import beside, published_of
 
     found = published_of([row["spec"]]).get(row["spec"])
     said = beside(found, row.get("marks") or ())
-    return f"{percent(found.value, 2)} ({said})" if found else NOTHING
+    return f"{percent(found.value, 2)} ({said})" if found else NO_NUMBER
 
 
 def _curve(history: list[dict[str, float]]) -> str:
-    """Test accuracy in percent of at most DRAWN epochs, evenly, with the last one."""
-    step = -(-len(history) // DRAWN)
+    """Test accuracy in percent of at most CURVE_EPOCHS epochs, evenly, with the last one."""
+    step = -(-len(history) // CURVE_EPOCHS)
     kept = history[::-1][::step][::-1]
     said = " ".join(f"{100 * e['test_acc']:.0f}" for e in kept if "test_acc" in e)
     return f"{said} (test accuracy, %{'' if step == 1 else f', every {step} epochs'})"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
-from raygrid.engine.slurm.script import CPUS_PER_GPU, NOTICE, SlurmRequest, batch_script
+from raygrid.engine.slurm.script import CPUS_PER_GPU, NOTICE_SECONDS, SlurmRequest, batch_script
 from raygrid.engine.slurm.submission import submit_script
 
 CLUSTERS = ("slurm",)
@@ -50,7 +50,7 @@ def add_submit(commands: Any) -> None:
     group.add_argument(
         "--notice",
         type=int,
-        default=NOTICE,
+        default=NOTICE_SECONDS,
         metavar="SECONDS",
         help="how long before its time limit a job saves and queues again (%(default)s)",
     )

@@ -11,7 +11,7 @@ from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import TrialSpec
 
-PLAIN = (bool, int, float, str, type(None), Budget)
+DEFAULT_TYPES = (bool, int, float, str, type(None), Budget)
 """Types of defaults: of these alone a spec, a key and a row say the same."""
 
 
@@ -41,7 +41,7 @@ def _shape(cls: type) -> Iterator[str]:
 def _default(field: dataclasses.Field[Any]) -> str:
     """What is wrong with the default of a field, which is part of keys; empty if nothing is."""
     value, kind = field.default, str(field.type).replace(" ", "")
-    if type(value) not in PLAIN:
+    if type(value) not in DEFAULT_TYPES:
         return "allowed is a plain value: a number or text of Python's own, True, False, None"
     if isinstance(value, float) and not math.isfinite(value):
         return "allowed are finite numbers"

@@ -14,7 +14,7 @@ from raygrid.core.lazy import torch
 
 Trouble = Literal["memory", "lost"]
 
-MEMORY = "out of memory"
+OUT_OF_MEMORY = "out of memory"
 """The words by which a driver knows a worker's lack of memory."""
 
 _MEMORY = re.compile(

@@ -63,13 +63,13 @@ class ClaimedError(StoreError):
     """Trials that another driver has."""
 
 
-LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+LASTING_FAULTS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 """Faults of files that waiting does not cure."""
 
 
 def may_pass(error: Exception) -> bool:
     """Whether a fault may be gone later, as a full disk may."""
-    return not isinstance(error, OSError) or error.errno not in LASTING
+    return not isinstance(error, OSError) or error.errno not in LASTING_FAULTS
 
 
 class TrackingError(RaygridError):

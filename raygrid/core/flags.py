@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from raygrid.core.errors import SpecError, unknown
 
 T = TypeVar("T")
-Group = Literal["places", "running"]
+FlagGroup = Literal["places", "running"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Flag:
     """
 
     help: str
-    group: Group = "running"
+    group: FlagGroup = "running"
     word: str = ""
     metavar: str | None = None
     variable: str = ""

@@ -9,8 +9,8 @@ from raygrid.core.errors import SpecError
 from raygrid.core.literals import Scalar, format_scalar
 from raygrid.core.spec import Part, parse_chain, split_outside
 
-ATTACK = 1  # the place of the attack in a spec
-LEAK = "test"
+ATTACK_PLACE = 1  # the place of the attack in a spec
+TEST_LEAK = "test"
 """The value of a parameter by which a method is given the test set: no label is without it."""
 
 
@@ -19,7 +19,7 @@ def short(labels: Sequence[str]) -> dict[str, str]:
 
     Methods of the same name keep just the parameters in which they differ: `em(step=1)` and
     `em(budget=16/255, step=2)` become `em(step=1)` and `em(step=2) 16/255`, one of them alone
-    becomes `em`. What is given the test set always says so (`LEAK`). A length has three digits
+    becomes `em`. What is given the test set always says so (`TEST_LEAK`). A length has three digits
     (`l2 1.30`) where these tell all labels apart. Labels that are neither methods nor budgets stay
     as they are.
     """
@@ -58,8 +58,8 @@ def telling(specs: Sequence[str]) -> dict[str, str]:
     if len(lengths) != 1 or lengths == {1}:
         return {spec: spec for spec in specs}
     columns = list(zip(*split.values(), strict=True))
-    names = [_attacks(c) if n == ATTACK else short(c) for n, c in enumerate(columns)]
-    told = [n == ATTACK or len(set(column)) > 1 for n, column in enumerate(columns)]
+    names = [_attacks(c) if n == ATTACK_PLACE else short(c) for n, c in enumerate(columns)]
+    told = [n == ATTACK_PLACE or len(set(column)) > 1 for n, column in enumerate(columns)]
     return {
         spec: ", ".join(name[a] for a, name, kept in zip(axes, names, told, strict=True) if kept)
         for spec, axes in split.items()
@@ -103,7 +103,7 @@ def _column(parts: Sequence[Part], exact: bool) -> list[str]:
 
 def _varies(key: str, parts: Sequence[Part]) -> bool:
     values = {dict(part.params).get(key) for part in parts}
-    return len(values) > 1 or LEAK in values
+    return len(values) > 1 or TEST_LEAK in values
 
 
 def _said(part: Part, keys: Container[str], exact: bool) -> str:

@@ -48,7 +48,7 @@ class Library:
         return importlib.import_module, (self._name,)
 
 
-GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """What a Linux system has where some program could use a GPU."""
 
 
@@ -57,7 +57,7 @@ def leave_triton_out() -> None:
 
     torch loads it with its optimizers, and it ends a process with thirty lines on leaked objects.
     """
-    if sys.platform == "linux" and not any(map(os.path.exists, GPUS)):
+    if sys.platform == "linux" and not any(map(os.path.exists, GPU_DEVICES)):
         sys.modules.setdefault("triton", None)  # type: ignore[arg-type]  # as if not installed
 
 

@@ -8,12 +8,12 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-PROGRAM = "nvidia-smi"
-QUERY = "--query-gpu=index,name,memory.total,memory.free"
-PATIENCE = 10.0  # seconds; a driver in trouble does not answer at all
-FREE = 0.5
+NVIDIA_SMI = "nvidia-smi"
+GPU_QUERY = "--query-gpu=index,name,memory.total,memory.free"
+QUERY_SECONDS = 10.0  # seconds; a driver in trouble does not answer at all
+FREE_SHARE = 0.5
 """Of its share of a GPU a job must find so much free; a display or a fresh context takes less."""
-UNCOUNTED = (
+NO_UTILIZATION = (
     "how busy the GPUs are will not be known: the driver's NVML does not tell it "
     "(it needs raygrid[gpu], and tells nothing of a slice of a GPU); trials run all the same"
 )
@@ -33,7 +33,7 @@ class LocalGpu:
 
     def held(self, share: float) -> str | None:
         """What to say if others hold what a job's share of the GPU should be; None if not."""
-        if self.free >= FREE * share * self.total:
+        if self.free >= FREE_SHARE * share * self.total:
             return None
         return (
             f"GPU {self.index} ({self.name}) has {self.free:.1f} of {self.total:.1f} GiB free, "
@@ -50,12 +50,12 @@ def name_of(index: int) -> str:
 
 def local_gpus() -> list[LocalGpu]:
     """The GPUs that this process may see; none where the driver does not answer."""
-    if shutil.which(PROGRAM) is None:
+    if shutil.which(NVIDIA_SMI) is None:
         return []
-    words = [PROGRAM, QUERY, "--format=csv,noheader,nounits"]
+    words = [NVIDIA_SMI, GPU_QUERY, "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=PATIENCE, check=True
+            words, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from raygrid.core.draws import Request, uploaded
 
-AT_ONCE = 2**26
+LOOKAHEAD_BYTES = 2**26
 """Bytes of numbers that are drawn ahead at most."""
-MISSES = 3
+MOST_MISSES = 3
 """After so many batches that asked for something else nothing more is made ahead."""
 
 
@@ -77,7 +77,7 @@ class Ahead(torch.Generator):
         """Nothing was made ahead: draw again what this batch has had, and go on from there."""
         self._made, self._pending = [], None
         self._missed += 1
-        if self._missed < MISSES:
+        if self._missed < MOST_MISSES:
             del self._programs[self._size]
         else:  # draws whose number is drawn too: what is made ahead is made for nothing
             self._programs[self._size] = None
@@ -100,7 +100,7 @@ class Ahead(torch.Generator):
 
     def _make(self, program: tuple[Request, ...], batches: int) -> None:
         """Draw for as many batches as memory is set apart for, and send it all."""
-        most = max(1, AT_ONCE // max(1, sum(request.nbytes for request in program)))
+        most = max(1, LOOKAHEAD_BYTES // max(1, sum(request.nbytes for request in program)))
         drawn: list[list[Tensor]] = []
         states: list[Tensor] = []
         for _ in range(min(batches, most)):

@@ -18,9 +18,9 @@ from raygrid.core.errors import SpecError, SpecErrors
 from raygrid.core.flags import Flag, checked_value, no_flag, option
 from raygrid.core.plugins import absolute
 
-LEFT = ("weights", "peak", "predictions", "features")
+LEFT_BY_TRIALS = ("weights", "peak", "predictions", "features")
 """What trials leave in a store on request; every other kind of entry is an artifact."""
-PER_GPU = (1, 2, 4, 8)
+TRIALS_PER_GPU = (1, 2, 4, 8)
 """How many trials share a GPU: fractions that tile it whatever their order."""
 
 
@@ -100,13 +100,13 @@ class Options:
         (),
         "what trials leave for `raygrid evaluate` and `figure` (`plan` says its size); "
         "a finished trial that lacks any of it is trained again",
-        allowed=LEFT,
+        allowed=LEFT_BY_TRIALS,
     )
     per_gpu: int | None = option(
         None,
         "trials that share a GPU: 1, 2, 4 or 8 (as many as fit, by what was measured)",
         metavar="N",
-        allowed=PER_GPU,
+        allowed=TRIALS_PER_GPU,
     )
     mps: bool = option(True, "do not use NVIDIA's MPS; trials that share a GPU take turns")
     graphs: bool = option(

@@ -17,7 +17,7 @@ from types import ModuleType
 from raygrid.core.errors import PluginError, SpecError, in_one_line
 
 ENTRY_POINTS = "raygrid.methods"
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+_MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 
 
 def load_plugins(modules: tuple[str, ...]) -> None:
@@ -112,7 +112,7 @@ def _load(module: str) -> None:
     if _is_file(module):
         _load_file(Path(module).absolute())
         return
-    if not _NAME.match(module):
+    if not _MODULE_NAME.match(module):
         raise SpecError(
             "it is neither a module, such as my_package.attacks, nor a file, such as my_attack.py"
         )
@@ -131,7 +131,7 @@ def _load_file(path: Path) -> None:
     """Import a file under the name of its stem, once; modules beside it are found, too."""
     if path.suffix != ".py" or not path.is_file():
         raise SpecError("there is no such file, or it does not end with .py")
-    if not _NAME.match(path.stem):
+    if not _MODULE_NAME.match(path.stem):
         raise SpecError(f"{path.stem!r} cannot be the name of a module")
     known = sys.modules.get(path.stem)
     if known is not None:

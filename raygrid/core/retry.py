@@ -11,7 +11,7 @@ from raygrid.core.errors import StoreError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 """Seconds between tries of what must not be lost: a store that is away for two minutes."""
 
 
@@ -47,7 +47,7 @@ def patiently(action: Callable[[], T]) -> T:
     def tell(error: Exception, pause: float) -> None:
         log.warning("%s; trying again in %.0f s", error, pause)
 
-    return retried(action, PATIENCE, passes, tell)
+    return retried(action, RETRY_SECONDS, passes, tell)
 
 
 def until(seconds: float, pause: float) -> Iterator[float]:

@@ -30,7 +30,7 @@ class Speed:
         return replace(self, gflops=self.gflops / self.float32, float32=1.0)
 
 
-DRAW = 5e-9
+DRAW_SECONDS = 5e-9
 """Seconds in which a core draws a normal number, of which every device waits for the host's."""
 CPU = Speed(gflops=300.0, per_image=1.2e-4, name="CPU core", float32=2.1)
 GPU = Speed(gflops=20_000.0, per_image=1.5e-5, name="GPU")

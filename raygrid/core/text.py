@@ -11,10 +11,10 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from raygrid.core.hashing import key_of
 
-NOTHING = "–"
+NO_NUMBER = "–"
 """What stands where there is no number."""
 DAY, YEAR = 24 * 3600, 365.25 * 24 * 3600  # seconds
-FILE_NAME = 120
+FILE_NAME_LETTERS = 120
 """Letters of a name that becomes a part of a file's name; file systems take 255 bytes in all."""
 
 
@@ -32,7 +32,7 @@ def decimal(value: float, digits: int, shift: int = 0) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in percent as a person reads it: 67.6 %, and a dash where there is none."""
-    return NOTHING if share is None else f"{decimal(share, digits, 2)} %"
+    return NO_NUMBER if share is None else f"{decimal(share, digits, 2)} %"
 
 
 def share_text(share: float) -> str:
@@ -104,4 +104,8 @@ def file_name_part(text: str) -> str:
     """
     plain = re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_")
     lost = re.search(r"[^A-Za-z0-9._,=()/:+@ -]", text) is not None
-    return f"{plain[:FILE_NAME]}_{key_of(text)[:8]}" if lost or len(plain) > FILE_NAME else plain
+    return (
+        f"{plain[:FILE_NAME_LETTERS]}_{key_of(text)[:8]}"
+        if lost or len(plain) > FILE_NAME_LETTERS
+        else plain
+    )

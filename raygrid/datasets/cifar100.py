@@ -10,7 +10,7 @@ from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS
 from raygrid.datasets.common.cifar import Cifar
 
-_NAMES = """
+_CLASS_NAMES = """
     apple, aquarium fish, baby, bear, beaver, bed, bee, beetle, bicycle, bottle, bowl, boy,
     bridge, bus, butterfly, camel, can, castle, caterpillar, cattle, chair, chimpanzee, clock,
     cloud, cockroach, couch, crab, crocodile, cup, dinosaur, dolphin, elephant, flatfish,
@@ -40,6 +40,6 @@ class Cifar100(Cifar):
     train_files: ClassVar[Mapping[str, str]] = {"train": "16019d7e3df5f24257cddd939b257f8d"}
     test_files: ClassVar[Mapping[str, str]] = {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}
     classes: ClassVar[int] = 100
-    class_names: ClassVar[tuple[str, ...]] = tuple(" ".join(_NAMES.split()).split(", "))
+    class_names: ClassVar[tuple[str, ...]] = tuple(" ".join(_CLASS_NAMES.split()).split(", "))
     mean: ClassVar[tuple[float, float, float]] = (0.5071, 0.4867, 0.4408)
     std: ClassVar[tuple[float, float, float]] = (0.2675, 0.2565, 0.2761)

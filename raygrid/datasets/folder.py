@@ -13,7 +13,7 @@ from raygrid.datasets.base import DATASETS
 from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.files import FileDataset
 from raygrid.datasets.common.holdings import Holding, ImageFiles, listing, train_and_test
-from raygrid.storage.pictures import EXIF, size_of
+from raygrid.storage.pictures import EXIF_NOTE, size_of
 
 
 @DATASETS.register("folder")
@@ -26,7 +26,8 @@ class Folder(FileDataset):
 
     card = Card(
         paper="none; raygrid's own",
-        notes=f"mean and std are 0.5 and 0.25, not measured; 16-bit gray is divided by 257; {EXIF}",
+        notes="mean and std are 0.5 and 0.25, not measured; 16-bit gray is divided by 257; "
+        f"{EXIF_NOTE}",
     )
     name: str = "images"  # of the folder under the data root
     size: int | None = None  # pixels: shorter side scaled to it, center cut out; none: as they are

@@ -24,7 +24,7 @@ from raygrid.datasets.common.holdings import (
 )
 from raygrid.storage.pictures import subfolders
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 @DATASETS.register("miniimagenet")
@@ -71,7 +71,7 @@ class MiniImageNet(FileDataset):
 
 def _from_csv(place: Path) -> dict[str, list[Path]]:
     """Files by class from the three lists, classes and files sorted; empty without lists."""
-    lists = [place / f"{part}.csv" for part in PARTS]
+    lists = [place / f"{part}.csv" for part in SPLITS]
     if not (place / "images").is_dir() or not any(path.exists() for path in lists):
         return {}
     by_class: dict[str, list[Path]] = {}
@@ -87,7 +87,7 @@ def _from_csv(place: Path) -> dict[str, list[Path]]:
 
 def _from_folders(place: Path) -> dict[str, list[Path]]:
     """Files by class from few-shot parts or from folders side by side; empty if there are none."""
-    parts = [place / part for part in PARTS if (place / part).is_dir()]
+    parts = [place / part for part in SPLITS if (place / part).is_dir()]
     names = [{folder.name for folder in subfolders(part)} for part in parts]
     if len(parts) > 1 and not set.intersection(*names):
         found = [class_folders(part) for part in parts]

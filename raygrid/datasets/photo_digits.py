@@ -16,9 +16,11 @@ from raygrid.datasets.base import DATASETS, Dataset, Split
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Array: TypeAlias = "NDArray[Any]"
-SIDE = 32
-MOST = 20  # with fewer images than a twentieth a class is about to be missing in the test part
+PixelArray: TypeAlias = "NDArray[Any]"
+IMAGE_SIDE = 32
+MOST_EVERY = (
+    20  # with fewer images than a twentieth a class is about to be missing in the test part
+)
 
 
 @DATASETS.register("photo_digits")
@@ -38,7 +40,7 @@ class PhotoDigits(Dataset):
         notes="flipping a digit changes its class, so standard augmentation is the crop alone",
     )
     classes: ClassVar[int] = 10
-    image_size: ClassVar[int] = SIDE
+    image_size: ClassVar[int] = IMAGE_SIDE
     train_size: ClassVar[int] = 4311
     test_size: ClassVar[int] = 1080
     augmentation: ClassVar[str] = "crop"
@@ -47,8 +49,8 @@ class PhotoDigits(Dataset):
     every: int = 1  # of both parts the first image and each so many after it, for rehearsals
 
     def __post_init__(self) -> None:
-        allowed = 1 <= self.every <= MOST
-        require(allowed, f"every is {self.every}, allowed are whole numbers from 1 to {MOST}")
+        allowed = 1 <= self.every <= MOST_EVERY
+        require(allowed, f"every is {self.every}, allowed are whole numbers from 1 to {MOST_EVERY}")
         for name in ("train_size", "test_size"):
             size = getattr(type(self), name)
             object.__setattr__(self, name, -(-size // self.every))
@@ -71,7 +73,9 @@ class PhotoDigits(Dataset):
             test=self._blend(digits, test, [p[:, 3 * p.shape[1] // 4 :] for p in photos], "te"),
         )
 
-    def _blend(self, digits: object, chosen: Array, photos: list[Array], part: str) -> Images:
+    def _blend(
+        self, digits: object, chosen: PixelArray, photos: list[PixelArray], part: str
+    ) -> Images:
         rng = np.random.default_rng(derive_seed("photo_digits", part))
         index = np.repeat(chosen, 3)
         grays = digits.images[index]  # type: ignore[attr-defined]
@@ -84,7 +88,7 @@ class PhotoDigits(Dataset):
         return Images(pixels, labels, self.classes).rows(torch.arange(0, len(labels), self.every))
 
 
-def _photos() -> list[Array]:
+def _photos() -> list[PixelArray]:
     """The two photographs at half size, so that a 32x32 crop shows some structure."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
@@ -97,7 +101,7 @@ def _photos() -> list[Array]:
     return halves
 
 
-def _crop(photo: Array, rng: np.random.Generator) -> Array:
-    top = rng.integers(photo.shape[0] - SIDE + 1)
-    left = rng.integers(photo.shape[1] - SIDE + 1)
-    return photo[top : top + SIDE, left : left + SIDE]
+def _crop(photo: PixelArray, rng: np.random.Generator) -> PixelArray:
+    top = rng.integers(photo.shape[0] - IMAGE_SIDE + 1)
+    left = rng.integers(photo.shape[1] - IMAGE_SIDE + 1)
+    return photo[top : top + IMAGE_SIDE, left : left + IMAGE_SIDE]

@@ -17,7 +17,7 @@ from raygrid.datasets.common.cifar import checked
 from raygrid.datasets.common.files import FileDataset
 from raygrid.datasets.common.holdings import Holding, fetch, identity
 
-SITE = "http://ufldl.stanford.edu/housenumbers"
+SVHN_SITE = "http://ufldl.stanford.edu/housenumbers"
 
 
 @DATASETS.register("svhn")
@@ -54,7 +54,7 @@ class Svhn(FileDataset):
 
     def download(self, root: Path) -> None:
         for name, md5 in self.files.items():
-            fetch(f"{SITE}/{name}", root / self.id, md5)
+            fetch(f"{SVHN_SITE}/{name}", root / self.id, md5)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from raygrid.nn.contrastive.pairs import SimClrLoss
 
 BENIGN, ADVERSARIAL, LABELED = 0, 1, 2
-HEADS = "cluster_heads"
+CLUSTER_HEADS = "cluster_heads"
 
 
 @DEFENSES.register("advcl")
@@ -129,7 +129,7 @@ class AdvCl(Defense):
         split_norms(encoder, 3 if self.ce_weight else 2, ADVERSARIAL)
         if isinstance(model, Framework) and "clusters" in study:
             heads = ClusterHeads(study["clusters"], model.branch.network.width)
-            model.add_module(HEADS, heads)
+            model.add_module(CLUSTER_HEADS, heads)
 
     def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
         from raygrid.nn.contrastive.pairs import SimClrLoss
@@ -209,5 +209,5 @@ def predict(framework: SimClrLoss, x: Tensor, index: Tensor) -> Tensor:
 
     with routed(framework, LABELED):
         features = framework.branch.features(x)
-    loss: Tensor = framework.get_submodule(HEADS)(features, index)
+    loss: Tensor = framework.get_submodule(CLUSTER_HEADS)(features, index)
     return loss

@@ -16,14 +16,14 @@ from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.diffusion import (
-    EXTRA,
-    LENGTHS,
-    PRECISION,
-    SIZES,
+    DENOISER_PRECISION,
+    DENOISER_SIZES,
+    DIFFUSERS_EXTRA,
+    SCHEDULE_STEPS,
     DenoiserPlan,
+    NoiseSchedule,
     Predictor,
     Prior,
-    Schedule,
     content,
     diffuse,
     fault,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
-_PARTS: Mapping[str, Literal["train", "val", "test"]] = {
+_DATA_PARTS: Mapping[str, Literal["train", "val", "test"]] = {
     "clean_train": "train",
     "held_out": "val",
     "test": "test",
@@ -114,7 +114,7 @@ class Avatar(Defense):
     flip: bool | None = None  # whether images may be mirrored; none: where the dataset's may
 
     def __post_init__(self) -> None:
-        most = LENGTHS[self.noise_schedule]
+        most = SCHEDULE_STEPS[self.noise_schedule]
         require(0 <= self.steps <= most, f"steps is {self.steps}, allowed are 0 to {most}")
         require(self.stride >= 1, f"stride is {self.stride}, allowed are numbers from 1")
         updates = self.updates
@@ -127,7 +127,7 @@ class Avatar(Defense):
 
     def _check_data(self) -> None:
         """Raise SpecError unless it is known what the predictor has seen."""
-        known = ["poisoned", *_PARTS, *(["mismatch"] if self.checkpoint else []), *DATASETS]
+        known = ["poisoned", *_DATA_PARTS, *(["mismatch"] if self.checkpoint else []), *DATASETS]
         if self.checkpoint:
             said = f"diffusion_data is not given: say what {self.checkpoint} has seen"
             require(bool(self.diffusion_data), f"{said}, one of {', '.join(known)}")
@@ -137,7 +137,7 @@ class Avatar(Defense):
         require(seen in known, unknown("diffusion_data", seen, known))
 
     @property
-    def noise_schedule(self) -> Schedule:
+    def noise_schedule(self) -> NoiseSchedule:
         """The schedule whose steps of noise are counted."""
         return "linear"
 
@@ -153,14 +153,14 @@ class Avatar(Defense):
 
     @property
     def plan(self) -> DenoiserPlan:
-        updates = self.updates or SIZES[self.size].updates
+        updates = self.updates or DENOISER_SIZES[self.size].updates
         return DenoiserPlan(self.size, updates, self.horizon, self.flip)
 
     @property
     def prior(self) -> Prior | None:
         if self.checkpoint or not self.steps or self.seen == "poisoned":
             return None
-        if part := _PARTS.get(self.seen):
+        if part := _DATA_PARTS.get(self.seen):
             return Prior(self.plan, part=part)
         return Prior(self.plan, self.seen)
 
@@ -192,7 +192,7 @@ class Avatar(Defense):
     @property
     def purify_precision(self) -> Literal["bf16", "fp32"]:
         """That of a predictor of our own; those of others compute in float32."""
-        return "fp32" if self.checkpoint else PRECISION
+        return "fp32" if self.checkpoint else DENOISER_PRECISION
 
     def purify(self, images: Images, fit_context: FitContext) -> Images:
         none = Predictor(_none, images.shape[-1])
@@ -258,15 +258,15 @@ class Avatar(Defense):
         """Why there is no predictor for images of this size, or None."""
         if self.checkpoint:
             found = fault(self.checkpoint, side)
-            return found or (None if is_file(self.checkpoint) else lacks(*EXTRA))
-        multiple = SIZES[self.size].multiple
+            return found or (None if is_file(self.checkpoint) else lacks(*DIFFUSERS_EXTRA))
+        multiple = DENOISER_SIZES[self.size].multiple
         if side % multiple:
             return f"{self.id} takes sides divisible by {multiple}, not {side}"
         if self.prior and self.prior.data:
             theirs = DATASETS.make(self.prior.data).image_size
             if theirs != side:
                 return f"{self.id}: {self.prior.data} has {theirs} pixels, not {side}"
-        return lacks(*EXTRA)
+        return lacks(*DIFFUSERS_EXTRA)
 
 
 def at_side(x: Tensor, side: int) -> Tensor:

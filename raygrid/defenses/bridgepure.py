@@ -13,9 +13,9 @@ from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, lacks, require
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.diffusion import (
-    EXTRA,
-    PRECISION,
-    SIZES,
+    DENOISER_PRECISION,
+    DENOISER_SIZES,
+    DIFFUSERS_EXTRA,
     BridgePlan,
     BridgeSampler,
     bridge_of,
@@ -100,7 +100,7 @@ class BridgePure(Defense):
 
     @property
     def purify_precision(self) -> Literal["bf16", "fp32"]:
-        return PRECISION
+        return DENOISER_PRECISION
 
     def purify(self, images: Images, fit_context: FitContext) -> Images:
         weights, device = dict(fit_context.prior), fit_context.device
@@ -121,7 +121,7 @@ class BridgePure(Defense):
         return images.with_pixels(purified)
 
     def skip(self, combination: Combination) -> str | None:
-        multiple = SIZES[self.size].multiple
+        multiple = DENOISER_SIZES[self.size].multiple
         if combination.image_size % multiple:
             return f"{self.id} takes sides divisible by {multiple}, not {combination.image_size}"
         if combination.targets:
@@ -133,7 +133,7 @@ class BridgePure(Defense):
         poisoned = count_at(combination.poison_ratio, combination.train_size)
         if poisoned and poisoned < 2 * self.pairs:
             return f"{self.id}: {poisoned} images are poisoned, too few for {self.pairs} pairs"
-        return lacks(*EXTRA) or super().skip(combination)
+        return lacks(*DIFFUSERS_EXTRA) or super().skip(combination)
 
 
 def stand_ins(labels: Tensor, rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.vae import (
-    Table,
+    LatentTable,
     VaeFit,
     VaeSize,
     cleaned,
@@ -75,7 +75,7 @@ class DVae(Defense):
     limit2: float = 3.0  # rate of stage 2
     epochs: int = 60  # of each stage
     batch_size: int = 128  # images an update of either
-    table: Table = "spatial"  # a map or a vector for each class
+    table: LatentTable = "spatial"  # a map or a vector for each class
     shrink: int = 1  # divides the networks' channels, for small machines
     first: bool = True  # whether there is a stage 1
     second: bool = True  # whether there is a stage 2

@@ -18,7 +18,7 @@ from raygrid.nn.networks import untrained
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.steps import Batch, Step, autocast, classify_step
 from raygrid.nn.trainer import Trainer
-from raygrid.nn.vae import Parts, Table, in_chunks, misfit, perturbation
+from raygrid.nn.vae import LatentTable, Parts, in_chunks, misfit, perturbation
 from raygrid.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class DVaeDetect(Defense):
     limit2: float = 3.0
     epochs: int = 60
     batch_size: int = 128
-    table: Table = "spatial"
+    table: LatentTable = "spatial"
     shrink: int = 1
     quant: Quant = "round"
     architecture: str = "resnet18"  # of the network that tells poison

@@ -10,7 +10,7 @@ from raygrid.core.registry import Card, Combination
 from raygrid.defenses.base import DEFENSES, Defense, Selection
 
 _SCORES = {"peak_test": "test_acc", "clean_val": "val_acc", "poison_val": "poison_val_acc"}
-_SHARES = {"clean_val": "validation", "poison_val": "holdout"}
+_HELD_OUT = {"clean_val": "validation", "poison_val": "holdout"}
 
 
 @DEFENSES.register("early_stopping")
@@ -51,7 +51,7 @@ class EarlyStopping(Defense):
         if combination.views:
             learner = combination.learner.id
             return f"{self.id} compares epochs; those of {learner} are scored by kNN only"
-        share = _SHARES.get(self.mode)
+        share = _HELD_OUT.get(self.mode)
         if share is None:
             return None
         named, protocol = f"{self.id}(mode={self.mode})", combination.protocol.id

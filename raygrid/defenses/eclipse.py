@@ -14,7 +14,7 @@ from raygrid.core.registry import Card, require
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import DEFENSES
 from raygrid.nn.augment.color import grayscale
-from raygrid.nn.diffusion import DenoiserPlan, Schedule
+from raygrid.nn.diffusion import DenoiserPlan, NoiseSchedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ class Eclipse(Avatar):
     few: int = 2000  # images that the predictor is fitted to; 0: all
     gray: float = 0.4  # probability
     noise: float = 0.05  # standard deviation, in [0, 1]
-    schedule: Schedule = "linear"  # of steps; 12 of 1,000 linear are 100 of 4,000 cosine ones
+    schedule: NoiseSchedule = "linear"  # of steps; 12 of 1,000 linear are 100 of 4,000 cosine ones
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,7 +94,7 @@ class Eclipse(Avatar):
         return replace(super().plan, few=self.few, schedule=self.schedule)
 
     @property
-    def noise_schedule(self) -> Schedule:
+    def noise_schedule(self) -> NoiseSchedule:
         return self.schedule
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

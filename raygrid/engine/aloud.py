@@ -10,7 +10,7 @@ from raygrid.engine.worker import Worker
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact
 
-LONG = 30.0
+LONG_SECONDS = 30.0
 """Estimated seconds from which on a person is told."""
 
 
@@ -20,7 +20,7 @@ class TellingWorker(Worker):
     def tell_and_fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; a line on stderr if it has to be made for long first."""
         seconds = missing_seconds(artifact, self.store, GPU if self.device.type == "cuda" else CPU)
-        if seconds >= LONG:
+        if seconds >= LONG_SECONDS:
             said = f"{artifact.kind} {artifact.label} is not there and is made first"
             print(f"{said}, in about {about(seconds)} on this device", file=sys.stderr, flush=True)
         return self.fetch(artifact)

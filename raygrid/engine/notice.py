@@ -2,7 +2,7 @@
 
 Slurm gives it before a job's time is over or another job takes its place, as SIGUSR1; whoever holds
 a driver may give it too. The driver stops with `Moving` once everything is saved, and the command
-ends with the status `SAVED`.
+ends with the status `SAVED_EXIT_STATUS`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import threading
 from typing import Any
 
-SAVED = 75
+SAVED_EXIT_STATUS = 75
 """Exit status of a command that saved what it ran and wants to go on later (EX_TEMPFAIL)."""
 _given = threading.Event()
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from raygrid.architectures.networks.network import Network
 
 NEEDS_PRETRAINING = "{} needs a protocol that pre-trains, as pretrained or just_how_toxic"
-View: TypeAlias = "Callable[[Tensor], Tensor]"
+DrawView: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
 class Inputs(Protocol):
@@ -148,11 +148,11 @@ class Learner(Method):
         """Augmented passes whose features trials share; 0: none. plain: nothing is augmented."""
         return 0
 
-    def probe_accuracies(self, session: Session, images: Images, view: View) -> list[float]:
+    def probe_accuracies(self, session: Session, images: Images, view: DrawView) -> list[float]:
         """Accuracy on images after each epoch of the probe that `finish` fitted; none without."""
         return []
 
-    def shown(self, session: Session, images: Images, view: View) -> tuple[Inputs, View]:
+    def shown(self, session: Session, images: Images, view: DrawView) -> tuple[Inputs, DrawView]:
         """What the session's classifier is shown for images that do not change, and its view."""
         return images, view
 

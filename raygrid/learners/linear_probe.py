@@ -11,7 +11,15 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.defenses.base import Defense
-from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Inputs, Learner, Session, Task, View
+from raygrid.learners.base import (
+    LEARNERS,
+    NEEDS_PRETRAINING,
+    DrawView,
+    Inputs,
+    Learner,
+    Session,
+    Task,
+)
 from raygrid.learners.common.features import features_of
 from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.supervised import augmented, hits
@@ -58,7 +66,7 @@ class LinearProbe(Learner):
     def start(self, task: Task) -> Session:
         return ProbeSession(self, task)
 
-    def shown(self, session: Session, images: Images, view: View) -> tuple[Inputs, View]:
+    def shown(self, session: Session, images: Images, view: DrawView) -> tuple[Inputs, DrawView]:
         assert isinstance(session, ProbeSession)
         return session.features_of(images, view), lambda x: x
 
@@ -134,7 +142,7 @@ class ProbeSession:
         loss, logits = defense.loss(self.model, x, batch.target(y, classes), batch.rng)
         return Step(loss, hits(logits, y), len(y))
 
-    def features_of(self, images: Images, view: View) -> Features:
+    def features_of(self, images: Images, view: DrawView) -> Features:
         """Features of images as the classifier meets them at test time."""
         tests = {} if self.task.kept is None else self.task.kept.tests
         if images.fingerprint in tests and _changes_nothing(view, images):
@@ -158,7 +166,7 @@ class ProbeSession:
         self.trainer.load_state_dict(state)
 
 
-def _changes_nothing(view: View, images: Images) -> bool:
+def _changes_nothing(view: DrawView, images: Images) -> bool:
     """Whether a view hands on the very tensor that it is given."""
     x = images.floats(slice(0, 1))
     return view(x) is x

@@ -22,7 +22,7 @@ from raygrid.core.text import decimal
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.names import MEASURES
+from raygrid.literature.names import METRIC_NAMES
 from raygrid.literature.printed import Apart, Printed
 from raygrid.literature.reference import printed_rows
 from raygrid.literature.shared_names import cell_key, methods_of, protocol_of
@@ -164,7 +164,7 @@ def check_asked(spec: TrialSpec, measure: str) -> None:
         for part in parts:
             if part.name in registry or part.name not in _printed_names()[registry.kind]:
                 registry.make(part)
-    known = set(MEASURES.values())
+    known = set(METRIC_NAMES.values())
     require(measure in known, unknown("measure", measure, known))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from raygrid.core.literals import Scalar
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.literature.names import PROTOCOL
+from raygrid.literature.names import PAPER_PROTOCOLS
 
-MADE = {
+REAL_METHODS = {
     ("apbench", "avatar"): "avatar(centered=false, diffusion_data=clean_train)",
     ("apbench", "cait_small"): "cait_small(drop_at_test=true)",
     ("apbench", "em"): "em_apb",
@@ -44,7 +44,7 @@ MADE = {
 }
 """What a paper really ran under a name that others use for something else."""
 
-MADE_ON = {
+REAL_METHODS_ON = {
     ("apbench", "ar", "ueraser_max"): "ueraser_max(jpeg=before, p=0.8)",
     ("apbench", "imagenet100", "lsp"): "lsp(patch=32)",
     ("apbench", "imagenet100", "ueraser_max"): (
@@ -97,8 +97,8 @@ def made_by(paper: str, axes: TrialSpec) -> TrialSpec:
             return part.with_params(base=str(swap(Part.parse(str(params["base"])))))
         method, budget = split_budget(part)
         name = str(method)
-        alone = (MADE_ON.get((paper, place, name)) for place in places_of(axes))
-        text = next(filter(None, alone), None) or MADE.get((paper, name))
+        alone = (REAL_METHODS_ON.get((paper, place, name)) for place in places_of(axes))
+        text = next(filter(None, alone), None) or REAL_METHODS.get((paper, name))
         return part if text is None else Part.parse(text).with_params(**budget)
 
     return _each_part(axes, swap)
@@ -115,10 +115,10 @@ def places_of(spec: TrialSpec) -> tuple[str, str]:
 def as_elsewhere(spec: TrialSpec) -> TrialSpec:
     """The trial with what its paper ran where nothing of its own was asked for."""
     here = [
-        (Part.parse(MADE.get((paper, name), name)), Part.parse(made))
+        (Part.parse(REAL_METHODS.get((paper, name), name)), Part.parse(made))
         for place in places_of(spec)
-        for (paper, asking, name), made in MADE_ON.items()
-        if (PROTOCOL[paper], asking) == (spec.protocol.name, place)
+        for (paper, asking, name), made in REAL_METHODS_ON.items()
+        if (PAPER_PROTOCOLS[paper], asking) == (spec.protocol.name, place)
     ]
 
     def swap(part: Part) -> Part:

@@ -8,23 +8,24 @@ from raygrid.core.budget import Budget
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import toxic
 
-Row = dict[str, str]
+PrintedRow = dict[str, str]
 
-PAPERS = (
+PAPER_NAMES = (
     *("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable"),
     *("cuda", "pil", "dune", "coin", "op", "entf"),
 )
-CODES = ("eclipse", "sem", "udp", "pue", "gue", "bridgepure", "rsk")
+CODE_PAPERS = ("eclipse", "sem", "udp", "pue", "gue", "bridgepure", "rsk")
 """Papers whose numbers were not read, but whose code states its settings."""
-PROTOCOL = {paper: paper for paper in (*PAPERS, *CODES)} | {
+PAPER_PROTOCOLS = {paper: paper for paper in (*PAPER_NAMES, *CODE_PAPERS)} | {
     **dict.fromkeys(("dune", "coin", "eclipse"), "wxl"),
     "transferable": "tp",
 }
 """Of the victims; one that raygrid has not for papers none of whose numbers is of a trial."""
 
-SIX = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")  # what `worst` runs over
+# What `worst` runs over.
+SIX_LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
 
-MEASURES = {
+METRIC_NAMES = {
     "test_acc": "final_acc",
     "final_acc": "final_acc",
     "peak_acc": "peak_acc",
@@ -94,7 +95,7 @@ _DEFENSE = {
     "dvae_no_stage1": "dvae(first=false)",
     "dvae_no_subtract": "dvae(subtract=false)",
 }
-GROWN = 0.01
+GROWN_SHARE = 0.01
 """The share from which `dvae_grow` grows by default."""
 _LEARNER = {
     "sl": "supervised",
@@ -103,9 +104,9 @@ _USUAL = {"lsp": ("l2", (1.3, 1.0)), "ar": ("l2", (1.0,)), "ops": ("l0", (1.0,))
 """Budgets that the papers call the attack's own; D-VAE prints 1.0 for LSP and ran 1.304."""
 
 
-def map_row(row: Row) -> tuple[TrialSpec | None, str | None]:
+def map_row(row: PrintedRow) -> tuple[TrialSpec | None, str | None]:
     """The cell that a row belongs to, if any, and why it is no trial, if it is none."""
-    if row["metric"] not in MEASURES:
+    if row["metric"] not in METRIC_NAMES:
         return None, _no_trial(row["metric"])
     if reason := _outside(row):
         return None, reason
@@ -118,7 +119,7 @@ def map_row(row: Row) -> tuple[TrialSpec | None, str | None]:
     return axes_of(row), None
 
 
-def axes_of(row: Row) -> TrialSpec:
+def axes_of(row: PrintedRow) -> TrialSpec:
     """The axes that a row names, whatever its metric."""
     return TrialSpec(
         dataset=Part(row["dataset"]),
@@ -126,7 +127,7 @@ def axes_of(row: Row) -> TrialSpec:
         defense=parse_chain(_defense(row)),
         architecture=Part(row["architecture"]),
         learner=Part(_LEARNER.get(row["learner"], row["learner"])),
-        protocol=Part(PROTOCOL[row["paper"]]),
+        protocol=Part(PAPER_PROTOCOLS[row["paper"]]),
         poison_ratio=_ratio(row),
     )
 
@@ -136,7 +137,7 @@ def _no_trial(metric: str) -> str:
     return _NO_TRIAL[metric if metric in _NO_TRIAL else metric.partition("_")[0]]
 
 
-def _outside(row: Row) -> str | None:
+def _outside(row: PrintedRow) -> str | None:
     """Why a row is no cell of a grid at all."""
     if row["attack"] == "mean":
         return "mean over the attacks of that table"
@@ -145,7 +146,7 @@ def _outside(row: Row) -> str | None:
     return row["note"].partition(_UNTRIED)[2] or None
 
 
-def _attack(row: Row) -> Part:
+def _attack(row: PrintedRow) -> Part:
     name = row["attack"]
     if name == "clean":
         return Part("clean")
@@ -162,13 +163,13 @@ def _attack(row: Row) -> Part:
     return part.with_params(budget=str(budget))
 
 
-def _by_dvae(base: Row, how: str) -> Part:
+def _by_dvae(base: PrintedRow, how: str) -> Part:
     """The attack that D-VAE made of another: its poison again, or grown from a share of it."""
     original = str(_attack(base))
     if how == "recon":
         return Part.of("dvae_recon", base=original)
     share = float(base["poison_ratio"])
-    shown = {} if share == GROWN else {"share": share}
+    shown = {} if share == GROWN_SHARE else {"share": share}
     return Part.of("dvae_grow", base=original, **shown)
 
 
@@ -187,7 +188,7 @@ def _budget(norm: str, text: str) -> Budget:
     return Budget.parse(f"{norm}:{text}", Budget(norm, 0.0))
 
 
-def _defense(row: Row) -> str:
+def _defense(row: PrintedRow) -> str:
     name = row["defense"]
     if name == "none" and row["paper"] != "apbench":
         return "standard"
@@ -197,7 +198,7 @@ def _defense(row: Row) -> str:
     return _DEFENSE.get(name, name)
 
 
-def _ratio(row: Row) -> float:
+def _ratio(row: PrintedRow) -> float:
     """Of the training set; what D-VAE grows is all of it in the end."""
     whole = row["attack"] == "clean" or row["attack"].endswith("_dvae_increase")
     return 1.0 if whole else float(row["poison_ratio"])

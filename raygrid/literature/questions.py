@@ -8,14 +8,13 @@ from typing import Any
 
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature.made import made_by
-from raygrid.literature.names import MEASURES, PROTOCOL, axes_of
+from raygrid.literature.names import METRIC_NAMES, PAPER_PROTOCOLS, axes_of
 
-VICTIMS = ("resnet18", "vgg19", "mobilenet", "googlenet")
+AVERAGED_VICTIMS = ("resnet18", "vgg19", "mobilenet", "googlenet")
 """Whose mean Sandoval-Segura et al. print, table 2."""
 _CLEAN_EPOCHS = 200  # of these victims, section 4.2
 
-Trials = tuple[TrialSpec, ...]
-Row = dict[str, Any]
+ReferenceRow = dict[str, Any]
 """As `reference.printed_rows` has them."""
 
 
@@ -33,12 +32,12 @@ class Question:
     metrics: tuple[str, ...]
     down: str
     across: str
-    about: Callable[[Row, list[Row]], Trials]
+    about: Callable[[ReferenceRow, list[ReferenceRow]], tuple[TrialSpec, ...]]
     keep: tuple[str, ...] = ()
     seeds: int = 1
     mean: bool = False
     beside: tuple[str, ...] = ()
-    goes: Callable[[Row], bool] = lambda row: False
+    goes: Callable[[ReferenceRow], bool] = lambda row: False
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class PrintedQuestion:
     metric: str
     row: str
     column: str
-    about: Trials
+    about: tuple[TrialSpec, ...]
     value: float | None
     std: float | None
     suspect: bool
@@ -64,41 +63,41 @@ class PrintedQuestion:
     on: str
 
 
-def _itself(row: Row, table: list[Row]) -> Trials:
+def _itself(row: ReferenceRow, table: list[ReferenceRow]) -> tuple[TrialSpec, ...]:
     """The trial of the row."""
     return (made_by(row["paper"], axes_of(row)),)
 
 
-def _poison_and_victims(row: Row, table: list[Row]) -> Trials:
+def _poison_and_victims(row: ReferenceRow, table: list[ReferenceRow]) -> tuple[TrialSpec, ...]:
     """A trial with the poison, then those of victims that were trained on clean images."""
-    poison = _itself({**row, "architecture": VICTIMS[0]}, table)[0]
-    names = VICTIMS if row["architecture"] == "mean" else (row["architecture"],)
-    protocol = Part.of(PROTOCOL[row["paper"]], epochs=_CLEAN_EPOCHS)
+    poison = _itself({**row, "architecture": AVERAGED_VICTIMS[0]}, table)[0]
+    names = AVERAGED_VICTIMS if row["architecture"] == "mean" else (row["architecture"],)
+    protocol = Part.of(PAPER_PROTOCOLS[row["paper"]], epochs=_CLEAN_EPOCHS)
     clean = poison.replace(attack=Part("clean"), protocol=protocol)
     return poison, *(clean.replace(architecture=Part(name)) for name in names)
 
 
-def _same_defense(row: Row, table: list[Row]) -> Trials:
+def _same_defense(row: ReferenceRow, table: list[ReferenceRow]) -> tuple[TrialSpec, ...]:
     """All trials of the table with the row's defense, whatever the poison."""
     same = [each for each in table if each["defense"] == row["defense"]]
     return tuple(_itself(each, table)[0] for each in same if _is_trial(each))
 
 
-def _is_trial(row: Row) -> bool:
-    return row["metric"] in MEASURES and row["attack"] not in ("", "mean")
+def _is_trial(row: ReferenceRow) -> bool:
+    return row["metric"] in METRIC_NAMES and row["attack"] not in ("", "mean")
 
 
-def _any_poison(row: Row, table: list[Row]) -> Trials:
+def _any_poison(row: ReferenceRow, table: list[ReferenceRow]) -> tuple[TrialSpec, ...]:
     """A trial with the row's defense; what the paper leaves open is its first and main setting."""
     usual = {"attack": "em", "architecture": "resnet18", "poison_ratio": "1.0"}
     return _itself({**row, **usual}, table)
 
 
-def _is_psnr(row: Row) -> bool:
+def _is_psnr(row: ReferenceRow) -> bool:
     return row["metric"] == "psnr"
 
 
-def _is_disentangled(row: Row) -> bool:
+def _is_disentangled(row: ReferenceRow) -> bool:
     """Whether a trial's poison is what a D-VAE found in another one."""
     found = row["attack"].endswith(("_dvae_recon", "_dvae_increase"))
     return found and row["metric"] == "test_acc"
@@ -137,7 +136,7 @@ QUESTIONS: Mapping[str, Question] = {
 """By the name that `raygrid evaluate` has for it."""
 
 
-def questions_of(rows: list[Row]) -> Iterator[PrintedQuestion]:
+def questions_of(rows: list[ReferenceRow]) -> Iterator[PrintedQuestion]:
     """What the rows of one table ask beyond the rows of trials, in their order."""
     by = {metric: name for name, each in QUESTIONS.items() for metric in each.metrics}
     for row in rows:
@@ -150,7 +149,7 @@ def questions_of(rows: list[Row]) -> Iterator[PrintedQuestion]:
                 yield _printed(name, {**row, **unprinted, "metric": metric}, rows)
 
 
-def _printed(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
+def _printed(name: str, row: ReferenceRow, table: list[ReferenceRow]) -> PrintedQuestion:
     question = QUESTIONS[name]
     scale = 100 if row["unit"] == "percent" else 1
     remarks, on = row["remarks"], ""
@@ -171,7 +170,7 @@ def _printed(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
     )
 
 
-def _label(row: Row, column: str) -> str:
+def _label(row: ReferenceRow, column: str) -> str:
     """What a column says of a row; of an attack that starts from a share of images that too."""
     share = row["poison_ratio"] if column == "attack" else ""
     return row[column] + (f", {100 * float(share):g} %" if share not in ("", "1.0") else "")

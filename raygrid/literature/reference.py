@@ -16,15 +16,15 @@ from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import toxic
 from raygrid.literature.made import made_by
-from raygrid.literature.names import MEASURES, PAPERS, SIX, map_row
-from raygrid.literature.questions import QUESTIONS, PrintedQuestion, Row, questions_of
+from raygrid.literature.names import METRIC_NAMES, PAPER_NAMES, SIX_LEARNERS, map_row
+from raygrid.literature.questions import QUESTIONS, PrintedQuestion, ReferenceRow, questions_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @cache
-def printed_rows() -> tuple[Row, ...]:
+def printed_rows() -> tuple[ReferenceRow, ...]:
     """All rows as printed (text), with these fields added.
 
     cell: its spec under the names that papers share, also where it is derived (`worst`, `iss`);
@@ -34,7 +34,7 @@ def printed_rows() -> tuple[Row, ...]:
         where there is none; suspect: bool. remarks: those of the note that say more than the row's
         other columns do (`restated`).
     """
-    return tuple(_mapped(row) for paper in PAPERS for row in _lines_of(paper))
+    return tuple(_mapped(row) for paper in PAPER_NAMES for row in _lines_of(paper))
 
 
 def _lines_of(name: str) -> Iterator[dict[str, str]]:
@@ -49,7 +49,7 @@ def restated() -> dict[tuple[str, str], str]:
     return {(line["paper"], line["remark"]): line["column"] for line in _lines_of("restated")}
 
 
-def _mapped(row: dict[str, str]) -> Row:
+def _mapped(row: dict[str, str]) -> ReferenceRow:
     axes, reason = map_row(row)
     made = None if axes is None else str(made_by(row["paper"], axes))
     return {
@@ -58,7 +58,7 @@ def _mapped(row: dict[str, str]) -> Row:
         "made": made,
         "reason": reason,
         "spec": made if reason is None else None,
-        "measure": MEASURES.get(row["metric"]),
+        "measure": METRIC_NAMES.get(row["metric"]),
         "accuracy": _fraction(row["value"], row["unit"]),
         "accuracy_std": _fraction(row["std"], row["unit"]),
         "suspect": "suspect:" in row["note"],
@@ -99,9 +99,9 @@ def printed_questions(paper: str, table: str) -> list[PrintedQuestion]:
     return list(questions_of(_rows_of(paper, table)))
 
 
-def _rows_of(paper: str, table: str) -> list[Row]:
-    if paper not in PAPERS:
-        raise SpecError(unknown("paper", paper, PAPERS))
+def _rows_of(paper: str, table: str) -> list[ReferenceRow]:
+    if paper not in PAPER_NAMES:
+        raise SpecError(unknown("paper", paper, PAPER_NAMES))
     if table not in tables_of(paper):
         raise SpecError(unknown(f"table with trials of {paper}", table, tables_of(paper)))
     return [row for row in printed_rows() if (row["paper"], row["table"]) == (paper, table)]
@@ -109,10 +109,10 @@ def _rows_of(paper: str, table: str) -> list[Row]:
 
 def _trials(cell: str) -> Iterator[str]:
     spec = TrialSpec.parse(cell)
-    if spec.architecture.name == toxic.MEAN:
+    if spec.architecture.name == toxic.MEAN_OF_VICTIMS:
         yield from (str(spec.replace(architecture=a)) for a in toxic.members(spec.architecture))
     elif spec.learner.name == "worst":
-        yield from (str(spec.replace(learner=Part(name))) for name in SIX)
+        yield from (str(spec.replace(learner=Part(name))) for name in SIX_LEARNERS)
     else:
         yield cell
 

@@ -15,7 +15,7 @@ from raygrid.core.registry import Registry, cached
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
-from raygrid.literature.made import MADE, MADE_ON, places_of, split_budget
+from raygrid.literature.made import REAL_METHODS, REAL_METHODS_ON, places_of, split_budget
 
 
 def cell_key(spec: TrialSpec) -> str:
@@ -47,8 +47,8 @@ def _shared(registry: Registry[Any], part: Part, places: tuple[str, str]) -> str
     """The name that papers share for what one of them ran on a dataset (`em` for `em_apb`)."""
     whole = Part.parse(canonical(registry, part))
     method, budget = split_budget(whole)
-    alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on in places]
-    for name, made in (*alone, *((name, made) for (_, name), made in MADE.items())):
+    alone = [(name, made) for (_, on, name), made in REAL_METHODS_ON.items() if on in places]
+    for name, made in (*alone, *((name, made) for (_, name), made in REAL_METHODS.items())):
         text = _canonical_text(registry, made)
         if text in (str(whole), str(method)):
             budget = {} if text == str(whole) else budget

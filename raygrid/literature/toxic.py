@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from raygrid.core.spec import Part, TrialSpec
 
-MEAN = "mean"
+MEAN_OF_VICTIMS = "mean"
 """Stands in a cell for an architecture: the mean over the victims `of`, joined by colons."""
 
 NETWORKS_64 = {"resnet34": "resnet34_strided", "vgg16": "vgg16_max"}
@@ -65,12 +65,12 @@ def _network(name: str, tiny: bool) -> str:
 
 
 def mean_of(victims: list[str]) -> Part:
-    return Part.of(MEAN, of=":".join(victims))
+    return Part.of(MEAN_OF_VICTIMS, of=":".join(victims))
 
 
 def members(architecture: Part) -> tuple[Part, ...]:
     """The victims behind an architecture: itself, or those whose mean it is."""
-    if architecture.name != MEAN:
+    if architecture.name != MEAN_OF_VICTIMS:
         return (architecture,)
     return tuple(Part(name) for name in str(dict(architecture.params)["of"]).split(":"))
 

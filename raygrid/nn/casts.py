@@ -16,7 +16,7 @@ from torch import nn
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = (nn.Conv2d, nn.Linear)
+CAST_LAYERS = (nn.Conv2d, nn.Linear)
 """Layers that compute in autocast's type, weight and bias."""
 
 
@@ -55,7 +55,7 @@ def cast_at_once(model: nn.Module, device: torch.device) -> Iterator[None]:
     places = [
         (layer._parameters, name, weight)
         for layer in model.modules()
-        if isinstance(layer, KINDS)
+        if isinstance(layer, CAST_LAYERS)
         for name, weight in layer._parameters.items()
         if weight is not None and weight.requires_grad and weight.dtype == torch.float32
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from raygrid.core.lazy import nn, torch
 
-NAME = "num_batches_tracked"
+BATCH_COUNTER = "num_batches_tracked"
 
 
 def drop_counters(module: nn.Module) -> None:
@@ -28,8 +28,8 @@ def drop_counters(module: nn.Module) -> None:
 
 
 def _saved(layer: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    state[prefix + NAME] = torch.zeros((), dtype=torch.int64)
+    state[prefix + BATCH_COUNTER] = torch.zeros((), dtype=torch.int64)
 
 
 def _loaded(layer: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    state.pop(prefix + NAME, None)
+    state.pop(prefix + BATCH_COUNTER, None)

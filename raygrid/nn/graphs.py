@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from raygrid.nn.steps import Batch
     from raygrid.nn.trainer import Trainer
 
-WAIT = "called a synchronizing CUDA operation"
+WAIT_WARNING = "called a synchronizing CUDA operation"
 """What torch warns of where the host waits."""
-PROTOTYPE = "Synchronization debug mode is a prototype"
+PROTOTYPE_WARNING = "Synchronization debug mode is a prototype"
 """What torch says of the switch that has it warn."""
 
 
@@ -69,9 +69,9 @@ class CudaRecorder:
             finally:
                 torch.cuda.set_sync_debug_mode(mode)
         for one in seen:
-            if WAIT in str(one.message):
+            if WAIT_WARNING in str(one.message):
                 found.append(f"{one.filename}:{one.lineno}")
-            elif PROTOTYPE not in str(one.message):
+            elif PROTOTYPE_WARNING not in str(one.message):
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:

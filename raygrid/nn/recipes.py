@@ -17,7 +17,7 @@ Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 Precision = Literal["bf16", "fp32"]
 Flips = Literal["random", "alternating"]
 _WORDS = {"schedule": Schedule, "optimizer": Optimizer, "precision": Precision, "flips": Flips}
-_LEAST = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "min_steps": 0}
+_LEAST_VALUES = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "min_steps": 0}
 _NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "lr": (lambda rate: rate > 0, "positive numbers"),
     "momentum": (lambda share: 0 <= share < 1, "0 to below 1"),
@@ -106,7 +106,7 @@ class Recipe:
         for name, kind in _WORDS.items():
             if (word := getattr(self, name)) not in get_args(kind):
                 raise SpecError(unknown(name, str(word), get_args(kind)))
-        for name, least in _LEAST.items():
+        for name, least in _LEAST_VALUES.items():
             if not _is_whole(value := getattr(self, name), least):
                 raise SpecError(f"{name} is {value!r}, allowed are whole numbers from {least}")
         for name, (allowed, words) in _NUMBERS.items():

@@ -17,7 +17,7 @@ from raygrid.nn.trainer import Trainer
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Shown = Callable[["nn.Module", Batch], "Tensor"]
+NetworkInput = Callable[["nn.Module", Batch], "Tensor"]
 """What a network sees of a batch: float32 (n, C, H, W) in [0, 1]."""
 
 
@@ -44,7 +44,7 @@ class TwoLayerFit:
             min_steps=self.min_steps,
         )
 
-    def __call__(self, images: Images, fit_context: FitContext, shown: Shown) -> nn.Module:
+    def __call__(self, images: Images, fit_context: FitContext, shown: NetworkInput) -> nn.Module:
         """The network after its training on what it is shown of the images, frozen."""
         kind = ARCHITECTURES.make("two_layer")
         network = untrained(kind, images, fit_context.stream.seed("init"), fit_context.device)

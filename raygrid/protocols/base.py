@@ -84,8 +84,8 @@ class Protocol(Method):
             odd = (n for n, made in getattr(cls, kind).items() if not isinstance(made, Recipe))
             yield from (f"{kind} of {name!r} is no Recipe" for name in odd)
         for dataset, name in cls.augmentations.items():
-            if name not in augment.NAMES:
-                said = unknown("augmentation", name, augment.NAMES)
+            if name not in augment.STANDARD_NAMES:
+                said = unknown("augmentation", name, augment.STANDARD_NAMES)
                 yield f"augmentations of {dataset!r}: {said}"
 
     def __post_init__(self) -> None:

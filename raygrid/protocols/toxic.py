@@ -51,10 +51,10 @@ ARENAS = {
     ),
 }
 """By dataset and whether the victim starts from a pre-trained extractor."""
-ELSEWHERE = Arena(25, 0.1, 5)
+OTHER_ARENA = Arena(25, 0.1, 5)
 """Other datasets, with set-ups of our own: the rules of CIFAR-10 transfer."""
 _OWN = "own"
-_HEAD = Recipe(
+_HEAD_RECIPE = Recipe(
     epochs=40,
     lr=0.01,
     weight_decay=2e-4,
@@ -121,7 +121,7 @@ class Targeted(Protocol):
 
     def setup_rule(self, dataset: str, pretrained: bool) -> SetupRule:
         known = ARENAS.get((dataset, pretrained))
-        arena = known or ELSEWHERE
+        arena = known or OTHER_ARENA
         count = self.poisons or arena.poisons
         official = self.setups != _OWN
         if official and known is None:
@@ -221,7 +221,7 @@ class JustHowToxic(Targeted):
             milestones=(100, 150),
             normalize=True,
         ),
-        "linear_probe": _HEAD,
+        "linear_probe": _HEAD_RECIPE,
         "finetune": Recipe(
             epochs=40, lr=0.01, weight_decay=2e-4, schedule="step", milestones=(30,)
         ),
@@ -250,7 +250,7 @@ class ToxicQuick(Targeted):
         SUPERVISED: Recipe(
             epochs=16, batch_size=64, nesterov=True, schedule="step", milestones=(8, 12)
         ),
-        "linear_probe": _HEAD.with_(lr=0.1),
+        "linear_probe": _HEAD_RECIPE.with_(lr=0.1),
         "finetune": Recipe(
             epochs=20, lr=0.01, weight_decay=2e-4, schedule="step", milestones=(15,)
         ),

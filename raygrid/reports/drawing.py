@@ -21,18 +21,18 @@ from raygrid.core.text import clipped
 from raygrid.reports.tables.layout import chance_of
 
 DPI = 150
-PAGE = 7.2
+PAGE_INCHES = 7.2
 """Inches between the margins of a page of paper; wider figures are scaled down to it."""
-LEAST = 5.0
+LEAST_FONT_POINTS = 5.0
 """Points of the smallest letters once a figure is as wide as a page."""
-GUESSING = "#b03030"
-ROOMY = 0.09
+GUESSING_COLOR = "#b03030"
+ROOMY_LEVEL = 0.09
 """The level of guessing below which there is no room for a word under it."""
-STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
+CURVE_STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
 """Marker and line of the curves of one panel, in their order."""
-BESIDE = 40
+LEGEND_LETTERS = 40
 """Letters of a line in a legend beside panels, which takes its room from them."""
-NAME, LINE = 60, 160
+NAME_LETTERS, LINE_LETTERS = 60, 160
 """Letters of a name beside a row or column, and of a line; of longer ones both ends are shown."""
 
 
@@ -60,7 +60,7 @@ class PlainFigure(Figure):
 
 def legible(text: str) -> str:
     """A text that the font can show: a letter that it lacks becomes its number, U+4E2D."""
-    lines = [clipped(line, LINE) for line in text.split("\n")]
+    lines = [clipped(line, LINE_LETTERS) for line in text.split("\n")]
     return "\n".join("".join(map(_glyph, line)) for line in lines)
 
 
@@ -89,7 +89,11 @@ def folded(text: str, width: int) -> str:
 
 
 def name_ticks(
-    axis: Axis, places: Sequence[float], names: Sequence[str], most: int = NAME, **style: Any
+    axis: Axis,
+    places: Sequence[float],
+    names: Sequence[str],
+    most: int = NAME_LETTERS,
+    **style: Any,
 ) -> None:
     """Put names of at most so many letters at an axis, shown as they are."""
     shown = [legible(clipped(" ".join(name.split()), most)) for name in names]
@@ -121,12 +125,12 @@ def mark_chance(
     chance = found.pop() if len(found) == 1 else None
     if chance is None:
         return
-    style: dict[str, Any] = {"color": GUESSING, "lw": 0.9, "ls": (0, (1, 1.5)), "zorder": 0.5}
+    style: dict[str, Any] = {"color": GUESSING_COLOR, "lw": 0.9, "ls": (0, (1, 1.5)), "zorder": 0.5}
     if along != "x":
         axes.axhline(100 * chance, **style)
         place = axes.get_yaxis_transform()
         # Victims of good poisons end just above it, so their lines would run through the word.
-        va: Literal["top", "bottom"] = "top" if chance >= ROOMY else "bottom"
+        va: Literal["top", "bottom"] = "top" if chance >= ROOMY_LEVEL else "bottom"
         _say(axes, (0.99, 100 * chance), place, ha="right", va=va)
     if along != "y":
         axes.axvline(100 * chance, **style)
@@ -141,11 +145,11 @@ def _say(
     ha: Literal["left", "right"],
     va: Literal["top", "bottom"],
 ) -> None:
-    axes.text(*spot, " chance ", transform=place, fontsize=6.5, color=GUESSING, ha=ha, va=va)
+    axes.text(*spot, " chance ", transform=place, fontsize=6.5, color=GUESSING_COLOR, ha=ha, va=va)
 
 
 def enlarge_letters(figure: Figure) -> None:
-    """Make letters larger that would be below LEAST points with the figure as wide as a page."""
-    least = LEAST * max(1.0, figure.get_figwidth() / PAGE)
+    """Make letters larger that would be below LEAST_FONT_POINTS in a figure as wide as a page."""
+    least = LEAST_FONT_POINTS * max(1.0, figure.get_figwidth() / PAGE_INCHES)
     for text in figure.findobj(Text):
         text.set_fontsize(max(text.get_fontsize(), math.ceil(10 * least) / 10))

@@ -16,7 +16,7 @@ from raygrid.core.seeds import derive_seed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TWO = 8.98
+TWO_SEED_WIDTH = 8.98
 """Half a 95 % interval over two seeds, in sample standard deviations: 12.706 / sqrt(2)."""
 
 
@@ -50,7 +50,9 @@ def caution(n: int, share: bool = False) -> dict[str, str]:
     """
     if n != 2:
         return {}
-    return {"note": f"n = 2: the interval is the mean ± {TWO} s{', from 0 to 1' * share}"}
+    return {
+        "note": f"n = 2: the interval is the mean ± {TWO_SEED_WIDTH} s{', from 0 to 1' * share}"
+    }
 
 
 @cache
@@ -107,13 +109,13 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-Array: TypeAlias = "NDArray[np.float64]"
+FloatArray: TypeAlias = "NDArray[np.float64]"
 
 
 RESAMPLES = 10_000
 """Draws of a bootstrap."""
 BCA_FROM = 20  # points
-FEWEST = 5  # points of a correlation, seeds of a p-value
+LEAST_POINTS = 5  # points of a correlation, seeds of a p-value
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,10 @@ def correlate(x: Sequence[float], y: Sequence[float], resamples: int = RESAMPLES
     from scipy import stats
 
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
-        raise SpecError(f"{len(a)} points do not make a correlation: {FEWEST} that vary are needed")
+    if len(a) < LEAST_POINTS or np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise SpecError(
+            f"{len(a)} points do not make a correlation: {LEAST_POINTS} that vary are needed"
+        )
     found = {
         "pearson": (stats.pearsonr(a, b), _pearson),
         "spearman": (stats.spearmanr(a, b), _spearman),
@@ -166,7 +170,7 @@ def correlate(x: Sequence[float], y: Sequence[float], resamples: int = RESAMPLES
 
 
 def _interval(
-    a: Array, b: Array, statistic: Callable[..., Array], resamples: int
+    a: FloatArray, b: FloatArray, statistic: Callable[..., FloatArray], resamples: int
 ) -> tuple[float, float]:
     """Bootstrap over points. Resamples in which a side does not vary count as no correlation."""
     from scipy import stats
@@ -193,20 +197,20 @@ def _interval(
     return interval("percentile")
 
 
-def _pearson(a: Array, b: Array, axis: int = -1) -> Array:
+def _pearson(a: FloatArray, b: FloatArray, axis: int = -1) -> FloatArray:
     a = a - a.mean(axis=axis, keepdims=True)
     b = b - b.mean(axis=axis, keepdims=True)
     scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
     return np.divide((a * b).sum(axis=axis), scale, out=np.zeros_like(scale), where=scale > 0)
 
 
-def _spearman(a: Array, b: Array, axis: int = -1) -> Array:
+def _spearman(a: FloatArray, b: FloatArray, axis: int = -1) -> FloatArray:
     from scipy import stats
 
     return _pearson(stats.rankdata(a, axis=axis), stats.rankdata(b, axis=axis), axis)
 
 
-def _kendall(a: Array, b: Array, axis: int = -1) -> Array:
+def _kendall(a: FloatArray, b: FloatArray, axis: int = -1) -> FloatArray:
     """tau-b is the correlation of the signs of all pairs of differences."""
     a, b = np.moveaxis(a, axis, -1), np.moveaxis(b, axis, -1)
     left, right = np.triu_indices(a.shape[-1], 1)

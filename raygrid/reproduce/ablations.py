@@ -18,10 +18,20 @@ from raygrid.reports.tables.frame import frame
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 
-VICTIMS = ("alexnet_fc", "alexnet_htbd", "resnet32_narrow", "resnet18", "vgg11", "mobilenetv2")
-FRESH = "supervised"
+TOXIC_VICTIMS = (
+    "alexnet_fc",
+    "alexnet_htbd",
+    "resnet32_narrow",
+    "resnet18",
+    "vgg11",
+    "mobilenetv2",
+)
+FRESH_LEARNER = "supervised"
 """The learner of victims that no extractor is pre-trained for."""
-PAIRS = {"feature_collision": "0:6", "convex_polytope": "6:8"}  # the authors' own, target:base
+AUTHORS_PAIRS = {
+    "feature_collision": "0:6",
+    "convex_polytope": "6:8",
+}  # the authors' own, target:base
 ABLATIONS: Mapping[str, tuple[str, ...]] = {
     "just_how_toxic": (
         *("optimizer", "augmentation", "architecture", "black_box", "epsilon", "disjoint", "size"),
@@ -55,8 +65,8 @@ def _changed(base: TrialSpec, axis: str) -> Iterator[TrialSpec]:
         "optimizer": [{"optimizer": name} for name in ("adam", "sgd")],
         "size": [{"poisons": k, "per_class": 10 * k} for k in (5, 10, 25, 50, 100, 250, 500)],
     }
-    if base.attack.name in PAIRS:
-        values["pairs"] = [{"pair": PAIRS[base.attack.name]}]
+    if base.attack.name in AUTHORS_PAIRS:
+        values["pairs"] = [{"pair": AUTHORS_PAIRS[base.attack.name]}]
     if base.attack.name in ("clbd", "htbd"):
         values["patch"] = [{"patch": size} for size in (3, 5, 8)]
     usual = _settings(base)
@@ -91,16 +101,16 @@ def _augmented(base: TrialSpec) -> Iterator[TrialSpec]:
 
 def _rebuilt(base: TrialSpec) -> Iterator[TrialSpec]:
     """Another network for the victim, and for an attacker who has the victim's own."""
-    own = base.learner.name != FRESH
-    for name in VICTIMS:
+    own = base.learner.name != FRESH_LEARNER
+    for name in TOXIC_VICTIMS:
         attack = base.attack.with_params(surrogate=name) if own else base.attack
         yield base.replace(architecture=Part(name), attack=attack)
 
 
 def _unseen(base: TrialSpec) -> Iterator[TrialSpec]:
     """Another network for the victim alone, where the attacker has its own in the setting."""
-    if base.learner.name != FRESH:
-        others = (name for name in VICTIMS if name != base.architecture.name)
+    if base.learner.name != FRESH_LEARNER:
+        others = (name for name in TOXIC_VICTIMS if name != base.architecture.name)
         yield from (base.replace(architecture=Part(name)) for name in others)
 
 
@@ -119,7 +129,7 @@ def _disjoint(base: TrialSpec) -> Iterator[TrialSpec]:
     Those keep their poisons and images.
     """
     learner, protocol = base.learner, base.protocol.with_params(pretrain="cifar100")
-    if learner.name == FRESH:
+    if learner.name == FRESH_LEARNER:
         trial, learner = resolve(base, None), Part("linear_probe")
         protocol = protocol.with_params(poisons=_rule(trial).poisons, per_class=_per_class(trial))
     yield base.replace(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import lookup
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.literature.printed import Apart
 from raygrid.reports.tables.cells import Cell, with_published
 from raygrid.reports.tables.layout import Panel
@@ -60,7 +60,7 @@ def with_printed(panel: Panel, table: tuple[str, str], printed: Mapping[str, Tri
 def _printed_for(cell: Cell, printed: Mapping[str, TrialSpec]) -> TrialSpec | None:
     """The printed trial of a cell; for `worst` that of a learner, with `worst` in its place."""
     worst = cell.axes["learner"] == "worst"
-    for learner in SIX if worst else (cell.axes["learner"],):
+    for learner in SIX_LEARNERS if worst else (cell.axes["learner"],):
         axes = {**cell.axes, "learner": learner}
         spec = printed.get(str(replace(cell, axes=axes).spec()))
         if spec is not None:

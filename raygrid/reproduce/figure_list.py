@@ -14,14 +14,14 @@ from itertools import product
 
 from raygrid.core.spec import TrialSpec
 from raygrid.literature.reference import specs_of
-from raygrid.reports.figures.gallery import Normalization
+from raygrid.reports.figures.gallery import ChangeNormalization
 
-LIMITS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # nats for each position
-QUALITIES = (2, 5, 10, 30, 50, 70, 90)
-WIDTHS = (1, 2, 4, 8, 12, 16, 24, 28, 32, 64, 128, 256, 512)  # channels
-RATIOS = (0.2, 0.4, 0.6, 0.8)
-PARTIAL = ("em_apb", "rem_apb", "lsp", "ar")
-COMPRESSED = ("em_remrepo", "rem", "lsp")
+VAE_LIMITS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # nats for each position
+JPEG_QUALITIES = (2, 5, 10, 30, 50, 70, 90)
+CODE_WIDTHS = (1, 2, 4, 8, 12, 16, 24, 28, 32, 64, 128, 256, 512)  # channels
+PARTIAL_RATIOS = (0.2, 0.4, 0.6, 0.8)
+PARTIAL_ATTACKS = ("em_apb", "rem_apb", "lsp", "ar")
+COMPRESSED_ATTACKS = ("em_remrepo", "rem", "lsp")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PaperFigure:
     keep: tuple[str, ...] = ()
     trained: bool = True
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    normalizations: tuple[Normalization, ...] = ("symmetric",)
+    normalizations: tuple[ChangeNormalization, ...] = ("symmetric",)
 
 
 def _trials(
@@ -77,7 +77,7 @@ def _stage1(trial: str) -> str:
 
 def _apbench() -> dict[str, PaperFigure | str]:
     seen = ("standard", "jpeg", "ueraser_max", "avatar(centered=false, diffusion_data=clean_train)")
-    partial = _trials("apbench", [*_with((*PARTIAL, "withheld"), RATIOS)])
+    partial = _trials("apbench", [*_with((*PARTIAL_ATTACKS, "withheld"), PARTIAL_RATIOS)])
     clean = _trials("apbench", ["clean"])
     filters = ("standard", "grayscale", "jpeg", "ueraser_max")
     features = ("features",)
@@ -94,12 +94,15 @@ def _apbench() -> dict[str, PaperFigure | str]:
         "5": PaperFigure(
             "Partial poisoning under defenses",
             "partial_defenses",
-            (*_trials("apbench", _with((*PARTIAL, "withheld"), RATIOS), filters), *clean),
+            (
+                *_trials("apbench", _with((*PARTIAL_ATTACKS, "withheld"), PARTIAL_RATIOS), filters),
+                *clean,
+            ),
         ),
         "6": PaperFigure(
             "Grad-CAM (EM, LSP) and Shapley values (REM, AR)",
             "maps",
-            (*clean, *_trials("apbench", PARTIAL, seen)),
+            (*clean, *_trials("apbench", PARTIAL_ATTACKS, seen)),
             keep=("weights",),
             groups={"grad-cam": ("em_apb", "lsp"), "shapley": ("rem_apb", "ar")},
         ),
@@ -112,7 +115,7 @@ def _apbench() -> dict[str, PaperFigure | str]:
         "8": PaperFigure(
             "t-SNE of test features, EM, REM, LSP and AR",
             "tsne",
-            (*clean, *_trials("apbench", PARTIAL, seen)),
+            (*clean, *_trials("apbench", PARTIAL_ATTACKS, seen)),
             keep=features,
         ),
     }
@@ -142,17 +145,17 @@ def _learned_faster() -> dict[str, PaperFigure | str]:
 
 
 def _dvae() -> dict[str, PaperFigure | str]:
-    vaes = [f"vae(limit={limit})" for limit in LIMITS]
-    jpegs = [f"jpeg(quality={quality})" for quality in QUALITIES]
-    plain = [f"vae(width={width})" for width in WIDTHS]
-    rates = [f"dvae(first=false, limit2={limit}, subtract=false)" for limit in LIMITS]
+    vaes = [f"vae(limit={limit})" for limit in VAE_LIMITS]
+    jpegs = [f"jpeg(quality={quality})" for quality in JPEG_QUALITIES]
+    plain = [f"vae(width={width})" for width in CODE_WIDTHS]
+    rates = [f"dvae(first=false, limit2={limit}, subtract=false)" for limit in VAE_LIMITS]
     every = list(dict.fromkeys([*_attacks("dvae", "2"), *_attacks("dvae", "5")]))
     return {
         "1": "a drawing of the method",
         "2": PaperFigure(
             "VAEs by their rate, and against JPEG",
             "compression",
-            _trials("dvae", COMPRESSED, [*vaes, *jpegs]),
+            _trials("dvae", COMPRESSED_ATTACKS, [*vaes, *jpegs]),
         ),
         "3": PaperFigure(
             "Accuracy by epoch under adversarial augmentation",
@@ -169,7 +172,7 @@ def _dvae() -> dict[str, PaperFigure | str]:
         "5": PaperFigure(
             "VAEs against plain auto-encoders",
             "compression",
-            _trials("dvae", COMPRESSED, [*vaes, *plain]),
+            _trials("dvae", COMPRESSED_ATTACKS, [*vaes, *plain]),
         ),
         "6": PaperFigure(
             "D-VAE's reconstructions by their rate", "rate", _trials("dvae", every, rates)
@@ -177,10 +180,10 @@ def _dvae() -> dict[str, PaperFigure | str]:
     }
 
 
-_MADE = {"apbench": _apbench, "learned_faster": _learned_faster, "dvae": _dvae}
+_FIGURE_LISTS = {"apbench": _apbench, "learned_faster": _learned_faster, "dvae": _dvae}
 
 
-LISTS: Mapping[str, Mapping[str, str]] = {
+UNMEASURED_TABLES: Mapping[str, Mapping[str, str]] = {
     "apbench": {
         "1": "a list of attacks: see `raygrid list attacks`",
         "2": "a list of defenses: see `raygrid list defenses`",
@@ -196,7 +199,7 @@ LISTS: Mapping[str, Mapping[str, str]] = {
 @cache
 def figures_of(paper: str) -> Mapping[str, PaperFigure | str]:
     """The figures of a paper by number, or why there is none; nothing for other papers."""
-    return _MADE[paper]() if paper in _MADE else {}
+    return _FIGURE_LISTS[paper]() if paper in _FIGURE_LISTS else {}
 
 
 def drawn_figures_of(paper: str) -> Mapping[str, PaperFigure]:

@@ -93,7 +93,7 @@ def _by_epoch(shown: FigureData) -> Iterator[Drawn]:
     yield "", lines.by_epoch(epochs), epochs
 
 
-FAMILIES = {"limit": "VAE", "width": "auto-encoder", "quality": "JPEG", "limit2": "D-VAE"}
+PURIFIER_FAMILIES = {"limit": "VAE", "width": "auto-encoder", "quality": "JPEG", "limit2": "D-VAE"}
 """Purifiers by the parameter that the papers' curves vary."""
 
 
@@ -113,8 +113,8 @@ def _points(shown: FigureData) -> pd.DataFrame:
 
 def _varied(defense: Part) -> tuple[str, float]:
     params = dict(defense.params)
-    key = next(key for key in FAMILIES if key in params)
-    return FAMILIES[key], float(params[key])
+    key = next(key for key in PURIFIER_FAMILIES if key in params)
+    return PURIFIER_FAMILIES[key], float(params[key])
 
 
 def _compression(shown: FigureData) -> Iterator[Drawn]:

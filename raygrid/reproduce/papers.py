@@ -12,12 +12,12 @@ from typing import Literal
 
 Scale = Literal["smoke", "quick", "screen", "small", "grid", "paper"]
 
-EXTRAS = "AVATAR comes with an extra: `uv run --extra avatar raygrid reproduce ...`."
-DIGITS = (
+EXTRA_NOTE = "AVATAR comes with an extra: `uv run --extra avatar raygrid reproduce ...`."
+DIGITS_NOTE = (
     "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
     "printed budget; in brackets what the paper printed for the real thing."
 )
-OTHER_DIGITS = (
+OTHER_DIGITS_NOTE = (
     "Scale quick: stand-ins on digits of other classes, small networks and short attacks; in "
     "brackets what the paper printed for the real thing."
 )
@@ -39,7 +39,7 @@ class Paper:
     kinds: tuple[str, ...]
     special: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    quick: str = DIGITS
+    quick: str = DIGITS_NOTE
     setups: bool = False
     main: str = ""
 
@@ -66,7 +66,7 @@ PAPERS: Mapping[str, Paper] = {
             "17": "table 3 with its spread, filters, UEraser, AVATAR and adversarial training",
         },
         kinds=("defense", "transfer", "budget"),
-        notes=(EXTRAS,),
+        notes=(EXTRA_NOTE,),
     ),
     "learned_faster": Paper(
         source="Sandoval-Segura et al. 2022: poisons that are learned faster",
@@ -100,7 +100,7 @@ PAPERS: Mapping[str, Paper] = {
             "13": "JPEG qualities, accuracy and PSNR (by image, and of the mean error)",
         },
         kinds=("defense", "transfer", "ratio", "budget", "detection"),
-        notes=(EXTRAS,),
+        notes=(EXTRA_NOTE,),
     ),
     "just_how_toxic": Paper(
         source="Schwarzschild et al. 2021, Just How Toxic: targeted poisoning",
@@ -126,7 +126,7 @@ PAPERS: Mapping[str, Paper] = {
             "set-ups (the benchmark's checkout, or\nthe same as JSON); without it they are drawn "
             "by the same rules. `--seeds`: numbers of set-ups, from 0.",
         ),
-        quick=OTHER_DIGITS,
+        quick=OTHER_DIGITS_NOTE,
         setups=True,
     ),
     "transferable": Paper(
@@ -172,7 +172,7 @@ PAPERS: Mapping[str, Paper] = {
         tables={"main": "CIFAR-10, ResNet-18: five attacks, seven defenses and none"},
         kinds=("defense", "transfer"),
         notes=(
-            EXTRAS.replace("AVATAR", "ECLIPSE"),
+            EXTRA_NOTE.replace("AVATAR", "ECLIPSE"),
             "DUNE exceeds 8/255 there: `raygrid run` has `dune(budget=8/255)` for the row that is "
             "held to it.",
         ),

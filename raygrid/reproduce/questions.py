@@ -27,8 +27,7 @@ from raygrid.trials.run import data_marks
 
 Found = Mapping[int, Mapping[str, float]]
 """By seed: what the metrics of a question come to."""
-Trials = Sequence[TrialSpec]
-Facts = Mapping[str, str]
+DataFacts = Mapping[str, str]
 """What sets the data of trials apart from the official ones, by the names of a cell's facts."""
 
 
@@ -51,7 +50,7 @@ class FinishedTrials:
             raise DataError(f"there is no result of {name}")
         return costs([row], self.records.store)[0]
 
-    def data(self, about: Trials) -> Facts:
+    def data(self, about: Sequence[TrialSpec]) -> DataFacts:
         catalog = self.records.catalog
         made = [catalog.artifact(DATASETS.make(spec.dataset), 0.0).dataset for spec in about]
         return data_facts([mark for dataset in made for mark in data_marks(dataset)])
@@ -67,14 +66,18 @@ class FinishedTrials:
         return self._rates[key]
 
 
-def _robustness(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
+def _robustness(
+    evidence: FinishedTrials, about: Sequence[TrialSpec], seeds: Sequence[int]
+) -> Found:
     victims = [evidence.records.victim(str(about[0].replace(seed=seed))) for seed in seeds]
     columns = {"pgd_whitebox_acc": "white_acc", "pgd_blackbox_acc": "black_acc"}
     rows = zip(seeds, robustness(victims), strict=True)
     return {seed: {name: row[of] for name, of in columns.items()} for seed, row in rows}
 
 
-def _transferability(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
+def _transferability(
+    evidence: FinishedTrials, about: Sequence[TrialSpec], seeds: Sequence[int]
+) -> Found:
     poison, *victims = about
     found = {}
     for seed in seeds:
@@ -83,7 +86,7 @@ def _transferability(evidence: FinishedTrials, about: Trials, seeds: Sequence[in
     return found
 
 
-def _sets(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
+def _sets(evidence: FinishedTrials, about: Sequence[TrialSpec], seeds: Sequence[int]) -> Found:
     """Of a poison that was made from another one: the accuracy on that one too."""
     found = {}
     for seed in seeds:
@@ -100,16 +103,18 @@ def _sets(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Foun
     return found
 
 
-def _fidelity(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
+def _fidelity(evidence: FinishedTrials, about: Sequence[TrialSpec], seeds: Sequence[int]) -> Found:
     """The mean over the poisons that the defense was put on."""
     found = {}
     for seed in seeds:
         each = [psnr(evidence.records, spec.replace(seed=seed)) for spec in about]
-        found[seed] = {name: math.fsum(one[name] for one in each) / len(each) for name in PSNRS}
+        found[seed] = {
+            name: math.fsum(one[name] for one in each) / len(each) for name in PSNR_MEASURES
+        }
     return found
 
 
-PSNRS = ("psnr", "psnr_pooled")
+PSNR_MEASURES = ("psnr", "psnr_pooled")
 
 
 def psnr(records: Records, spec: TrialSpec) -> dict[str, float]:
@@ -120,17 +125,17 @@ def psnr(records: Records, spec: TrialSpec) -> dict[str, float]:
     given, _ = fidelity_of_purified(records, str(spec))
     if "psnr" not in given:
         raise DataError(f"the purifiers of {spec} changed no image")
-    return {name: float(given[name]) for name in PSNRS}
+    return {name: float(given[name]) for name in PSNR_MEASURES}
 
 
-def _norms(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
+def _norms(evidence: FinishedTrials, about: Sequence[TrialSpec], seeds: Sequence[int]) -> Found:
     """Of the perturbations that a D-VAE found in a poison, and of that one."""
     spec = about[0]
     text = f"{spec.dataset}/{spec.attack}@{spec.poison_ratio!r}"
     return {seed: norms_of_disentangled(evidence.records, text, seed) for seed in seeds}
 
 
-def _cost(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
+def _cost(evidence: FinishedTrials, about: Sequence[TrialSpec], seeds: Sequence[int]) -> Found:
     found = {}
     for seed in seeds:
         row = evidence.cost(about[0].replace(seed=seed))
@@ -144,7 +149,9 @@ def _cost(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Foun
     return found
 
 
-ANSWERS: Mapping[str, Callable[[FinishedTrials, Trials, Sequence[int]], Found]] = {
+QUESTION_ANSWERS: Mapping[
+    str, Callable[[FinishedTrials, Sequence[TrialSpec], Sequence[int]], Found]
+] = {
     "robustness": _robustness,
     "transferability": _transferability,
     "sets": _sets,
@@ -166,7 +173,7 @@ def answered(
     another machine where that matters, stand beside without being judged.
     """
     cells: dict[str, list[tuple[PrintedQuestion, Cell]]] = {}
-    known: dict[tuple[str, Trials], tuple[Found | str, Facts]] = {}
+    known: dict[tuple[str, Sequence[TrialSpec]], tuple[Found | str, DataFacts]] = {}
     for each in printed:
         about = _about(each, scale)
         key = each.question, about
@@ -186,22 +193,22 @@ def _about(printed: PrintedQuestion, scale: Scale) -> tuple[TrialSpec, ...]:
 
 
 def _ask(
-    question: str, evidence: FinishedTrials | None, about: Trials, seeds: Sequence[int]
-) -> tuple[Found | str, Facts]:
+    question: str, evidence: FinishedTrials | None, about: Sequence[TrialSpec], seeds: Sequence[int]
+) -> tuple[Found | str, DataFacts]:
     """By seed, or why there is no answer; nothing where nothing was run. Beside it the data."""
     if evidence is None:
         return {}, {}
     try:
-        return ANSWERS[question](evidence, about, seeds), evidence.data(about)
+        return QUESTION_ANSWERS[question](evidence, about, seeds), evidence.data(about)
     except (DataError, SpecError) as error:
         return str(error), {}
 
 
 def _cell(
     printed: PrintedQuestion,
-    about: Trials,
+    about: Sequence[TrialSpec],
     found: Found | str,
-    data: Facts,
+    data: DataFacts,
     seeds: Sequence[int],
 ) -> Cell:
     first = about[-1]
@@ -219,7 +226,7 @@ def _cell(
     return with_published(cell, _finding(printed, about))
 
 
-def _finding(printed: PrintedQuestion, about: Trials) -> Finding | None:
+def _finding(printed: PrintedQuestion, about: Sequence[TrialSpec]) -> Finding | None:
     """The printed number; apart: the printed dataset for a stand-in, the machine for a cost."""
     if printed.value is None:
         return None

@@ -21,15 +21,16 @@ from raygrid.learners import LEARNERS
 from raygrid.literature.made import as_elsewhere
 from raygrid.protocols import PROTOCOLS
 from raygrid.reproduce.papers import Scale
-from raygrid.reproduce.screening import NETWORK, PROTOCOL, not_screened, screened
+from raygrid.reproduce.screening import SCREEN_NETWORK, SCREEN_PROTOCOL, not_screened, screened
 from raygrid.trials.resolve import resolve
 
 STAND_INS: tuple[Scale, ...] = ("smoke", "quick", "screen")
 """Where other data or networks stand in."""
 SMALL_EPOCHS = 30
 SMOKE_EPOCHS = 2
-FITS = ("epochs", "classifier_epochs", "updates")  # how long methods fit networks of their own
-TURN = "lite_after"
+FITTING_PARAMETERS = ("epochs", "classifier_epochs", "updates")
+"""How long methods fit networks of their own."""
+TURN_PARAMETER = "lite_after"
 """The parameter of a defense that counts epochs of the victim."""
 SMOKE_DATA = Part.of("photo_digits", every=6)
 
@@ -52,7 +53,7 @@ class ComparisonSize:
     screened: bool = False
 
 
-SIZES: Mapping[Scale, ComparisonSize] = {
+COMPARISON_SIZES: Mapping[Scale, ComparisonSize] = {
     "quick": ComparisonSize(
         "photo_digits",
         "small_cnn",
@@ -61,7 +62,9 @@ SIZES: Mapping[Scale, ComparisonSize] = {
         small=True,
         stronger=True,
     ),
-    "screen": ComparisonSize("cifar10", NETWORK, str(PROTOCOL), str(PROTOCOL), screened=True),
+    "screen": ComparisonSize(
+        "cifar10", SCREEN_NETWORK, str(SCREEN_PROTOCOL), str(SCREEN_PROTOCOL), screened=True
+    ),
     "small": ComparisonSize(
         "cifar10",
         "small_cnn",
@@ -107,7 +110,7 @@ def epochs_of(spec: TrialSpec) -> int:
 def _turning(printed: TrialSpec, made: TrialSpec) -> TrialSpec:
     """A shorter trial whose defenses turn at the same share of the training as the printed ones."""
     parts = list(zip(printed.defense, made.defense, strict=True))
-    if made == printed or not any(TURN in dict(ours.params) for _, ours in parts):
+    if made == printed or not any(TURN_PARAMETER in dict(ours.params) for _, ours in parts):
         return made
     before, after = epochs_of(printed), epochs_of(made)
     if after >= before:
@@ -116,10 +119,10 @@ def _turning(printed: TrialSpec, made: TrialSpec) -> TrialSpec:
 
 
 def _turned(theirs: Part, ours: Part, before: int, after: int) -> Part:
-    turn = dict(theirs.params).get(TURN)
-    if not isinstance(turn, int) or TURN not in dict(ours.params):
+    turn = dict(theirs.params).get(TURN_PARAMETER)
+    if not isinstance(turn, int) or TURN_PARAMETER not in dict(ours.params):
         return ours
-    return ours.with_params(**{TURN: min(turn, max(1, turn * after // before))})
+    return ours.with_params(**{TURN_PARAMETER: min(turn, max(1, turn * after // before))})
 
 
 def _quick(spec: TrialSpec) -> TrialSpec:
@@ -127,7 +130,7 @@ def _quick(spec: TrialSpec) -> TrialSpec:
     spec = as_elsewhere(spec)
     pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
     return spec.replace(
-        dataset=Part("photo_digits_last" if pretrained else SIZES["quick"].dataset),
+        dataset=Part("photo_digits_last" if pretrained else COMPARISON_SIZES["quick"].dataset),
         attack=_quick_attack(spec.attack),
         defense=tuple(_quick_method(DEFENSES, part) for part in spec.defense),
         architecture=_quick_network(spec.architecture),
@@ -150,7 +153,9 @@ def _fitted_once(registry: Registry[Any], part: Part) -> Part:
     """A quick method whose networks see the images once; what the table varies stays."""
     small = registry[part.name].quick if part.name in registry else {}
     given = dict(part.params)
-    return part.with_params(**{k: 1 for k in FITS if k in small and given.get(k) == small[k]})
+    return part.with_params(
+        **{k: 1 for k in FITTING_PARAMETERS if k in small and given.get(k) == small[k]}
+    )
 
 
 def _quick_network(part: Part) -> Part:

@@ -21,12 +21,12 @@ from raygrid.core.speed import CPU
 from raygrid.core.text import about
 from raygrid.engine.grid import plan
 
-NETWORK = "small_airbench"
-PROTOCOL = Part.of("fast", rung="minutes")
-DATASETS = ("cifar10", "cifar100", "svhn")
-HOURS = 1.1
+SCREEN_NETWORK = "small_airbench"
+SCREEN_PROTOCOL = Part.of("fast", rung="minutes")
+SCREEN_DATASETS = ("cifar10", "cifar100", "svhn")
+MOST_POISON_HOURS = 1.1
 """The most that a poison may take, its surrogates among it: about an hour of a CPU core."""
-SHORTER: Mapping[str, Mapping[str, Scalar]] = {
+SHORTER_ATTACKS: Mapping[str, Mapping[str, Scalar]] = {
     "aap": {"step": 0.04, "steps": 60, "surrogate_epochs": 10},
     "aue": {"epochs": 15},
     "cp": {"epochs": 10, "lr": 0.1, "start": "uniform", "step": 0.2, "steps": 3},
@@ -62,7 +62,7 @@ Where steps are fewer they are larger, so that noise still reaches the budget. T
 games of two networks (`dc`, `gue`), of which an hour is less than a hundredth or a tenth, and none
 of `ntga`, which has no length.
 """
-SMALLER: Mapping[str, Mapping[str, Scalar]] = {
+SMALLER_DEFENSES: Mapping[str, Mapping[str, Scalar]] = {
     "avatar": {"size": "tiny", "stride": 4, "updates": 4000},
     "bridgepure": {"lr": 0.002, "size": "tiny", "steps": 8, "updates": 2000},
     "dvae": {"epochs": 10, "shrink": 4},
@@ -82,14 +82,14 @@ def screened(spec: TrialSpec) -> TrialSpec:
         attack=screened_attack(spec.attack),
         defense=tuple(map(screened_defense, spec.defense)),
         architecture=Part(screened_network(spec.architecture.name)),
-        protocol=PROTOCOL,
+        protocol=SCREEN_PROTOCOL,
     )
 
 
 def screened_network(name: str) -> str:
     """The fast network, or the small one of another family that has one of its own."""
     network = ARCHITECTURES[name].stand_in
-    return NETWORK if network == "small_cnn" else network
+    return SCREEN_NETWORK if network == "small_cnn" else network
 
 
 def screened_attack(attack: Part) -> Part:
@@ -101,8 +101,10 @@ def screened_attack(attack: Part) -> Part:
     if not _asks_a_network(ATTACKS.make(attack)):
         return attack
     varied = {key: value for key, value in attack.params if key not in ("budget", "surrogate")}
-    shorter = SHORTER.get(str(Part.of(attack.name, **varied)), SHORTER.get(attack.name, {}))
-    surrogate = {"surrogate": NETWORK} if "surrogate" in kind.__dataclass_fields__ else {}
+    shorter = SHORTER_ATTACKS.get(
+        str(Part.of(attack.name, **varied)), SHORTER_ATTACKS.get(attack.name, {})
+    )
+    surrogate = {"surrogate": SCREEN_NETWORK} if "surrogate" in kind.__dataclass_fields__ else {}
     return attack.with_params(**{**shorter, **varied, **surrogate})
 
 
@@ -116,14 +118,16 @@ def _asks_a_network(attack: Attack) -> bool:
 
 def screened_defense(defense: Part) -> Part:
     """The defense, with smaller networks of its own; one that the user gives stays as it is."""
-    smaller = {} if "checkpoint" in dict(defense.params) else SMALLER.get(defense.name, {})
+    smaller = {} if "checkpoint" in dict(defense.params) else SMALLER_DEFENSES.get(defense.name, {})
     return Part.of(defense.name, **{**smaller, **dict(defense.params)})
 
 
 @cache
 def hours(attack: Part) -> float:
     """Estimated hours of a CPU core for an attack's poison of CIFAR-10 and what it is made of."""
-    made = plan([f"cifar10/{attack}/standard/{NETWORK}/supervised/{PROTOCOL}/0"], None)
+    made = plan(
+        [f"cifar10/{attack}/standard/{SCREEN_NETWORK}/supervised/{SCREEN_PROTOCOL}/0"], None
+    )
     return sum(each.seconds(CPU) for each in made.artifacts if each.kind != "dataset") / 3600
 
 
@@ -135,11 +139,11 @@ def not_screened(spec: TrialSpec) -> list[str]:
 def _reasons(spec: TrialSpec) -> Iterator[str]:
     if spec.learner.name != "supervised":
         yield f"learner {spec.learner}"
-    if spec.dataset.name not in DATASETS:
+    if spec.dataset.name not in SCREEN_DATASETS:
         yield f"dataset {spec.dataset}"
     if spec.attack.name not in ATTACKS:
         return
     if ATTACKS[spec.attack.name].on_target:
         yield f"targeted attack {spec.attack}"
-    elif (taken := hours(screened_attack(spec.attack))) > HOURS:
+    elif (taken := hours(screened_attack(spec.attack))) > MOST_POISON_HOURS:
         yield f"attack {spec.attack}, of which a poison takes {about(3600 * taken)} of a core,"

@@ -105,7 +105,7 @@ def _is(part: Part, word: str) -> bool:
     return f"{part.name}_".startswith(f"{word}_")
 
 
-CONTROLLED = {("dvae", "8"), ("cuda", "5")}
+CONTROLLED_TABLES = {("dvae", "8"), ("cuda", "5")}
 """Tables over the poisoned share: what the clean part alone gives comes with every row of them."""
 
 
@@ -185,7 +185,7 @@ def controls(paper: str, number: str, specs: Iterable[TrialSpec]) -> list[TrialS
     """
     if PAPERS[paper].setups:
         return [spec.replace(attack=Part("clean")) for spec in specs]
-    if (paper, number) in CONTROLLED:
+    if (paper, number) in CONTROLLED_TABLES:
         return [s.replace(attack=Part("withheld")) for s in specs if 0 < s.poison_ratio < 1]
     return []
 

@@ -22,10 +22,10 @@ from raygrid.storage.pictures import as_rgb, opened
 if TYPE_CHECKING:
     from torch import Tensor
 
-TORCH = (".pt", ".pth")
-NUMPY = (".npy", ".npz")
-PICKLES = (".pkl", ".pickle")
-FILES = TORCH + NUMPY + PICKLES
+TORCH_SUFFIXES = (".pt", ".pth")
+NUMPY_SUFFIXES = (".npy", ".npz")
+PICKLE_SUFFIXES = (".pkl", ".pickle")
+ARRAY_SUFFIXES = TORCH_SUFFIXES + NUMPY_SUFFIXES + PICKLE_SUFFIXES
 _UNREADABLE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -55,16 +55,16 @@ def load_entries(path: Path, most: float = LARGEST_ARRAYS) -> dict[str, Tensor]:
     `values` and `labels`. Raises DataError like `load_published`.
     """
     kind = path.suffix.lower()
-    if kind not in FILES:
-        allowed = ", ".join(FILES)
+    if kind not in ARRAY_SUFFIXES:
+        allowed = ", ".join(ARRAY_SUFFIXES)
         raise DataError(
             f"{path} is not readable here, allowed are {allowed}, .parquet and class folders"
         )
     try:
-        if kind in TORCH:
+        if kind in TORCH_SUFFIXES:
             held = _load_torch(path)
         else:
-            held = _load_numpy(path, most) if kind in NUMPY else _load_pickle(path)
+            held = _load_numpy(path, most) if kind in NUMPY_SUFFIXES else _load_pickle(path)
         check_bytes(path, _size(held), most)  # sparse and expanded tensors are small in a file
         return _entries(path, held)
     except FileNotFoundError:

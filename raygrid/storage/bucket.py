@@ -18,10 +18,19 @@ from raygrid.core.secrets import shown
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-STAGE = ".tmp-"
+STAGE_MARK = ".tmp-"
 """In the names of files that are being written, where renaming them is what publishes them."""
-HOPELESS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "Not a directory")
-OPTIONS = {"s3": {"region", "scheme", "endpoint_override"}, "gs": {"scheme", "endpoint_override"}}
+HOPELESS_ERRORS = (
+    "ACCESS_DENIED",
+    "NO_SUCH_BUCKET",
+    "INVALID_ACCESS_KEY",
+    "SIGNATURE",
+    "Not a directory",
+)
+ADDRESS_OPTIONS = {
+    "s3": {"region", "scheme", "endpoint_override"},
+    "gs": {"scheme", "endpoint_override"},
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class ObjectStore:
         # Objects appear when they are closed; files of a folder do not, hence the other name.
         is_folder = self.filesystem.type_name == "local"
         path = self._path(name)
-        stage = f"{path}{STAGE}{uuid.uuid4().hex}" if is_folder else path
+        stage = f"{path}{STAGE_MARK}{uuid.uuid4().hex}" if is_folder else path
 
         def action() -> None:
             if is_folder:
@@ -140,7 +149,7 @@ class ObjectStore:
     def names(self, folder: str) -> list[str]:
         """The files directly in a folder, sorted; not those that somebody is still writing."""
         found = self._list(folder)
-        whole = (info for info in found if info.is_file and STAGE not in info.base_name)
+        whole = (info for info in found if info.is_file and STAGE_MARK not in info.base_name)
         return sorted(f"{folder}/{info.base_name}" for info in whole)
 
     def folders(self, folder: str) -> list[str]:
@@ -189,7 +198,7 @@ def _parse(url: str) -> tuple[str, str, dict[str, str]]:
     if "#" in url:  # what stands behind it is no part of the path: other stores would be the same
         what = "write %23 for it" if parts.scheme == "file" else "take a name without it"
         raise StoreError(f"store {shown(url)} has a #, which ends an address; {what}")
-    odd = sorted(set(options) - OPTIONS.get(parts.scheme, set()))
+    odd = sorted(set(options) - ADDRESS_OPTIONS.get(parts.scheme, set()))
     path = unquote(parts.path) if parts.scheme == "file" else parts.path
     base = f"{parts.netloc}{path}".rstrip("/")
     if odd or bool(parts.netloc) == (parts.scheme == "file") or not base:
@@ -221,4 +230,4 @@ def _may_pass(error: Exception) -> bool:
     """Whether an object store may answer otherwise in a moment."""
     if not isinstance(error, OSError) or isinstance(error, FileNotFoundError | PermissionError):
         return False
-    return not any(word in str(error) for word in HOPELESS)
+    return not any(word in str(error) for word in HOPELESS_ERRORS)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
-SHARE = 1 / 20
+CHECKPOINT_TIME_SHARE = 1 / 20
 """The most of its time that a job spends on checkpoints."""
 
 
@@ -67,9 +67,9 @@ class CheckpointSlot:
 class Checkpointer:
     """Checkpoints now and then; a store that is full or away costs a checkpoint, not the work.
 
-    every: seconds between two, up to ten times as many where saving would take more than `SHARE`
-    of the time. leaving: whether this machine was told that it will be taken away; then the state
-    is saved at once, and Moving is raised.
+    every: seconds between two, up to ten times as many where saving would take more than
+    `CHECKPOINT_TIME_SHARE` of the time. leaving: whether this machine was told that it will be
+    taken away; then the state is saved at once, and Moving is raised.
     """
 
     def __init__(
@@ -87,7 +87,9 @@ class Checkpointer:
         except StoreError as error:
             log.warning("no checkpoint: %s", error)
         now = time.monotonic()
-        self._next = now + min(max(self.every, (now - started) / SHARE), 10 * self.every)
+        self._next = now + min(
+            max(self.every, (now - started) / CHECKPOINT_TIME_SHARE), 10 * self.every
+        )
         if leaving:
             raise Moving(self.partial.key)
 

@@ -29,8 +29,9 @@ from raygrid.storage.mirrored import MirroredStore
 from raygrid.storage.store import Store
 
 log = logging.getLogger(__name__)
-BEAT, DEAD = 10.0, 40.0  # seconds between beats; of silence after which a note counts as dead
-TRIES = 3
+BEAT_SECONDS = 10.0  # between beats
+DEAD_SECONDS = 40.0  # of silence after which a note counts as dead
+CLAIM_TRIES = 3
 Note = dict[str, Any]
 _held: set[str] = set()
 """The names of the notes that drivers in this process hold."""
@@ -62,8 +63,8 @@ class Claim:
 
     files: ObjectStore
     keys: frozenset[str]
-    beat: float = field(default_factory=lambda: BEAT)
-    dead: float = field(default_factory=lambda: DEAD)
+    beat: float = field(default_factory=lambda: BEAT_SECONDS)
+    dead: float = field(default_factory=lambda: DEAD_SECONDS)
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _beats: int = 0
     _alive: threading.Thread | None = None
@@ -80,7 +81,7 @@ class Claim:
 
         Raises ClaimedError if another driver has one of these trials.
         """
-        for attempt in range(TRIES):
+        for attempt in range(CLAIM_TRIES):
             # It beats while it looks for others: watching dead notes takes as long as it takes
             # others to hold this one for dead.
             _held.add(self.name)
@@ -101,7 +102,7 @@ class Claim:
                 return
             self.release()
             self._alive.join()  # its last act is to remove the note
-            if attempt + 1 == TRIES:
+            if attempt + 1 == CLAIM_TRIES:
                 gone = "another raygrid run has taken the claim of this one away; run this again"
                 raise ClaimedError(gone if rival is None else self._refusal(rival))
             time.sleep(random.uniform(0, 2.0 * attempt + 0.5))  # of two, one comes first
@@ -242,7 +243,7 @@ class Claim:
 def claimed_keys(files: ObjectStore, keys: Iterable[str], watch: bool = False) -> set[str]:
     """Which of these trials other drivers claim.
 
-    watch: believe no note whose beat stands still for `DEAD` seconds; that of a dead driver is
+    watch: believe no note whose beat stands still for `DEAD_SECONDS`; that of a dead driver is
     removed. Without it every note counts, as it does where there is other work to do.
     """
     asking = Claim(files, frozenset(keys))

@@ -15,7 +15,7 @@ from pathlib import Path
 from raygrid.core.errors import DataError
 
 GIB = 2**30
-BYTES, PIXELS = "RAYGRID_MAX_GIB", "RAYGRID_MAX_PIXELS"
+MAX_GIB_VARIABLE, MAX_PIXELS_VARIABLE = "RAYGRID_MAX_GIB", "RAYGRID_MAX_PIXELS"
 LARGEST_PICTURE = 64e6  # pixels; a frame of a good camera has 50 million
 LARGEST_ARCHIVE = 64 * GIB  # ImageNet-100 in its original sizes has 17
 LARGEST_ARRAYS = 16 * GIB  # a perturbation of 126,000 images of 64 pixels in float32 has 6
@@ -37,7 +37,7 @@ def _raised(variable: str, usual: float) -> float:
 
 def most_bytes(usual: float) -> float:
     """Bytes that may be unpacked where `usual` is enough for what is expected."""
-    return _raised(BYTES, usual / GIB) * GIB
+    return _raised(MAX_GIB_VARIABLE, usual / GIB) * GIB
 
 
 def check_bytes(path: Path, size: float, usual: float) -> None:
@@ -46,7 +46,7 @@ def check_bytes(path: Path, size: float, usual: float) -> None:
     if size > most:
         raise DataError(
             f"{path} comes to {size / GIB:.3g} GiB unpacked, allowed here are {most / GIB:.3g}; "
-            f"{BYTES} raises that"
+            f"{MAX_GIB_VARIABLE} raises that"
         )
 
 
@@ -71,9 +71,9 @@ def unpacked_size(packed: zipfile.ZipFile) -> int:
 
 def check_pixels(path: Path, width: int, height: int) -> None:
     """Raise DataError if a picture has more pixels than are allowed."""
-    most = _raised(PIXELS, LARGEST_PICTURE)
+    most = _raised(MAX_PIXELS_VARIABLE, LARGEST_PICTURE)
     if width * height > most:
         raise DataError(
-            f"{path} has {width}x{height} pixels, allowed are {most:.3g} in all; {PIXELS} raises "
-            f"that"
+            f"{path} has {width}x{height} pixels, allowed are {most:.3g} in all; "
+            f"{MAX_PIXELS_VARIABLE} raises that"
         )

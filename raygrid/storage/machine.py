@@ -23,7 +23,7 @@ def machine() -> str:
     return f"{socket.gethostname()} {_boot()}".strip()
 
 
-ENDED = "ZX"
+ENDED_STATES = "ZX"
 """States of a process that has ended: one for which nobody has waited yet is still listed."""
 
 
@@ -57,6 +57,6 @@ def lives(pid: int, beginning: str = "") -> bool:
     except PermissionError:
         pass
     found = facts(pid)
-    if found and found[0] in ENDED:
+    if found and found[0] in ENDED_STATES:
         return False
     return not beginning or beginning == _beginning(found)

@@ -11,7 +11,7 @@ from typing import Any
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.results import Json
 
-DIGEST = "digest"
+DIGEST_FIELD = "digest"
 
 
 def describe(name: str, data: Path, tensors: Mapping[str, Any], facts: Json) -> str:
@@ -24,7 +24,7 @@ def describe(name: str, data: Path, tensors: Mapping[str, Any], facts: Json) -> 
         "written": time.time(),
     }
     meta = json.loads(json.dumps(meta))  # keys that are no texts become texts
-    return json.dumps({**meta, DIGEST: _digest(name, meta)}, indent=1, sort_keys=True)
+    return json.dumps({**meta, DIGEST_FIELD: _digest(name, meta)}, indent=1, sort_keys=True)
 
 
 def read_meta(name: str, content: bytes) -> Json:
@@ -43,7 +43,7 @@ def read_meta(name: str, content: bytes) -> Json:
     for field, kind in kinds.items():
         if not isinstance(meta.get(field), kind):
             raise ValueError(f"meta.json has no {field}")
-    if DIGEST in meta and meta[DIGEST] != _digest(name, meta):
+    if DIGEST_FIELD in meta and meta[DIGEST_FIELD] != _digest(name, meta):
         raise ValueError("meta.json is not as it was written, or is of another entry")
     return meta
 

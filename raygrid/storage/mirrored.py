@@ -30,10 +30,10 @@ from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.meta import read_meta
-from raygrid.storage.results import ROWS, Json, ResultLog, best, precedence, read_row
-from raygrid.storage.store import DATA, META, Bundle, Store, entry
+from raygrid.storage.results import RESULTS_FILE, Json, ResultLog, best, precedence, read_row
+from raygrid.storage.store import DATA_FILE, META_FILE, Bundle, Store, entry
 
-UNSENT = "unsent"
+UNSENT_MARK = "unsent"
 """A mark in the folder of an entry that was put here and is not there yet."""
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class MirroredStore(Store):
     reading: of somebody who may have no right to write there; what is made stays here then.
     """
 
-    MARKS = (UNSENT,)
+    MARKS = (UNSENT_MARK,)
 
     def __init__(self, url: str, root: Path | str, reading: bool = False) -> None:
         super().__init__(root)
@@ -101,8 +101,8 @@ class MirroredStore(Store):
         mine = self._meta(kind, key)
         with self._writing():
             if not self._is_whole(kind, key):
-                self.remote.upload(folder / DATA, _data(kind, key, mine))
-                self.remote.write(_meta(kind, key), (folder / META).read_bytes())
+                self.remote.upload(folder / DATA_FILE, _data(kind, key, mine))
+                self.remote.write(_meta(kind, key), (folder / META_FILE).read_bytes())
             with suppress(OSError):  # asked again, which changes nothing
                 self._unsent(kind, key).unlink()
 
@@ -118,7 +118,7 @@ class MirroredStore(Store):
 
     def _unsent(self, kind: str, key: str) -> Path:
         """A file that is there as long as an entry has not been uploaded."""
-        return self.path(kind, key) / UNSENT
+        return self.path(kind, key) / UNSENT_MARK
 
     def names(self, kind: str) -> set[str]:
         return super().names(kind) | set(self.remote.folders(f"artifacts/{kind}"))
@@ -129,7 +129,7 @@ class MirroredStore(Store):
             self.remote.remove(entry(kind, key))
 
     def results(self, path: Path | None = None) -> MirroredLog:
-        return MirroredLog(path or self.root / ROWS, self.remote)
+        return MirroredLog(path or self.root / RESULTS_FILE, self.remote)
 
     def _remote_meta(self, kind: str, key: str) -> Json | None:
         content = self.remote.read(_meta(kind, key))
@@ -154,9 +154,9 @@ class MirroredStore(Store):
         stage.mkdir(parents=True)
         try:
             for _ in range(2):  # a transfer may fail where the file is sound
-                there = self.remote.download(_data(kind, key, meta), stage / DATA)
-                if there and checksum(stage / DATA) == meta["sha256"]:
-                    (stage / META).write_text(
+                there = self.remote.download(_data(kind, key, meta), stage / DATA_FILE)
+                if there and checksum(stage / DATA_FILE) == meta["sha256"]:
+                    (stage / META_FILE).write_text(
                         json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8"
                     )
                     self._publish(stage, target)
@@ -170,7 +170,7 @@ class MirroredStore(Store):
 
 
 def _meta(kind: str, key: str) -> str:
-    return f"{entry(kind, key)}/{META}"
+    return f"{entry(kind, key)}/{META_FILE}"
 
 
 def _data(kind: str, key: str, meta: Json) -> str:

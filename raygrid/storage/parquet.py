@@ -21,11 +21,11 @@ from raygrid.storage.pictures import as_rgb, opened
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SUFFIX = ".parquet"
+PARQUET_SUFFIX = ".parquet"
 ROWS_A_FILE = 10_000
-LABELS = ("label", "labels", "fine_label", "target", "targets", "y")
-ROW = "row"
-METADATA = b"huggingface"
+LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "targets", "y")
+ROW_COLUMN = "row"
+METADATA_KEY = b"huggingface"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def features(classes: int) -> dict[str, Any]:
     return {
         "image": {"_type": "Image"},
         "label": {"names": names, "_type": "ClassLabel"},
-        ROW: {"dtype": "int64", "_type": "Value"},
+        ROW_COLUMN: {"dtype": "int64", "_type": "Value"},
     }
 
 
@@ -53,9 +53,9 @@ def write_pictures(folder: Path, pictures: Pictures, classes: int) -> list[Path]
     import pyarrow.parquet as pq
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    fields = [("image", image), ("label", pa.int64()), (ROW, pa.int64())]
+    fields = [("image", image), ("label", pa.int64()), (ROW_COLUMN, pa.int64())]
     said = json.dumps({"info": {"features": features(classes)}})
-    schema = pa.schema(fields, metadata={METADATA: said})
+    schema = pa.schema(fields, metadata={METADATA_KEY: said})
     assert pictures.labels is not None
     assert pictures.rows is not None
     (folder / "data").mkdir()
@@ -68,8 +68,8 @@ def write_pictures(folder: Path, pictures: Pictures, classes: int) -> list[Path]
             {"bytes": _png(pixels), "path": f"{row:06d}.png"}
             for pixels, row in zip(pictures.pixels[part], rows, strict=True)
         ]
-        table = pa.table({"image": images, "label": labels, ROW: rows}, schema=schema)
-        files.append(folder / "data" / f"train-{number:05d}-of-{len(starts):05d}{SUFFIX}")
+        table = pa.table({"image": images, "label": labels, ROW_COLUMN: rows}, schema=schema)
+        files.append(folder / "data" / f"train-{number:05d}-of-{len(starts):05d}{PARQUET_SUFFIX}")
         pq.write_table(table, files[-1])
     return files
 
@@ -89,9 +89,9 @@ def parquet_files(path: Path) -> list[Path]:
     where some begin with that.
     """
     if path.is_file():
-        return [path] if path.suffix.lower() == SUFFIX else []
+        return [path] if path.suffix.lower() == PARQUET_SUFFIX else []
     places = [path, path / "data"]
-    found = [f for p in places if p.is_dir() for f in sorted(p.glob(f"*{SUFFIX}"))]
+    found = [f for p in places if p.is_dir() for f in sorted(p.glob(f"*{PARQUET_SUFFIX}"))]
     return [f for f in found if f.name.startswith("train")] or found
 
 
@@ -121,14 +121,18 @@ def _read(path: Path) -> Iterator[Pictures]:
         with pq.ParquetFile(path) as file:
             image, label = _columns(path, file.schema_arrow)
             names = file.schema_arrow.names
-            wanted = [name for name in (image, label, ROW if ROW in names else None) if name]
+            wanted = [
+                name for name in (image, label, ROW_COLUMN if ROW_COLUMN in names else None) if name
+            ]
             for batch in file.iter_batches(1000, columns=wanted):
                 held = batch.to_pydict()
                 pixels = [_decoded(path, value) for value in held[image]]
                 if len({p.shape for p in pixels}) > 1:
                     raise DataError(f"the pictures in {path} have different sizes")
                 yield Pictures(
-                    np.stack(pixels), _whole(path, held.get(label)), _whole(path, held.get(ROW))
+                    np.stack(pixels),
+                    _whole(path, held.get(label)),
+                    _whole(path, held.get(ROW_COLUMN)),
                 )
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet ({error}); get it again") from None
@@ -149,7 +153,9 @@ def _columns(path: Path, schema: Any) -> tuple[str, str | None]:
         columns = ", ".join(schema.names)
         raise DataError(f"{path} has {len(pictures)} columns of pictures among {columns}, not one")
     labels = [name for name, kind in said.items() if kind == "ClassLabel"]
-    named = [n for n in LABELS if n in schema.names and pa.types.is_integer(schema.field(n).type)]
+    named = [
+        n for n in LABEL_COLUMNS if n in schema.names and pa.types.is_integer(schema.field(n).type)
+    ]
     chosen = labels if len(labels) == 1 else [n for n in named if n in labels or not labels]
     return pictures[0], chosen[0] if chosen else None
 
@@ -157,7 +163,7 @@ def _columns(path: Path, schema: Any) -> tuple[str, str | None]:
 def _said(schema: Any) -> dict[str, str]:
     """The kind of every column that the metadata speak of; they may hold anything."""
     try:
-        found = json.loads((schema.metadata or {})[METADATA])["info"]["features"]
+        found = json.loads((schema.metadata or {})[METADATA_KEY])["info"]["features"]
         return {str(k): str(v["_type"]) for k, v in found.items() if k in schema.names}
     except (LookupError, ValueError, TypeError, AttributeError):
         return {}

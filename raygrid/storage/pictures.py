@@ -21,37 +21,39 @@ from raygrid.storage.limits import check_pixels
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-LOSSY = (".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
 """Those whose pixels are not the ones that were saved."""
-CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")
+CLUTTER_NAMES = ("thumbs.db", "desktop.ini", "__macosx")
 """What desktop systems leave behind, besides names that begin with a dot; in lower case."""
 
-EXIF = "EXIF orientation of photographs is ignored, and transparency dropped, as torchvision does"
+EXIF_NOTE = (
+    "EXIF orientation of photographs is ignored, and transparency dropped, as torchvision does"
+)
 """Said wherever a person asks what reading does to pictures."""
 
-EIGHT_BIT = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")
+EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+TRANSPARENT_MODES = ("LA", "PA", "RGBA", "RGBa")
 """Modes that Pillow itself takes to RGB without clipping; all others it clips at 255."""
 
-SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258  # a tag of TIFF
-SEVERAL = ("MPO",)  # photographs whose further pictures are previews of the first
+SEVERAL_FRAMES = ("MPO",)  # photographs whose further pictures are previews of the first
 
 
 def visible(path: Path) -> bool:
     """Whether a file or folder is a person's own, not a system's or an editor's."""
-    return not path.name.startswith(".") and path.name.lower() not in CLUTTER
+    return not path.name.startswith(".") and path.name.lower() not in CLUTTER_NAMES
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file counts as a picture, by its name."""
-    return path.suffix.lower() in SUFFIXES and visible(path)
+    return path.suffix.lower() in PICTURE_SUFFIXES and visible(path)
 
 
 def is_lossy(path: Path) -> bool:
     """Whether a picture's format changes pixels, by its name."""
-    return path.suffix.lower() in LOSSY
+    return path.suffix.lower() in LOSSY_SUFFIXES
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -79,7 +81,7 @@ def pictures_in(folder: Path, beside: Sequence[str] = ()) -> list[Path]:
     if files and found:
         raise DataError(
             f"{folder} has {len(files)} files that are no pictures, such as {files[0].name}; "
-            f"remove them, read are {', '.join(SUFFIXES)}"
+            f"remove them, read are {', '.join(PICTURE_SUFFIXES)}"
         )
     return sorted(found)
 
@@ -124,15 +126,15 @@ def as_rgb(image: Image.Image, path: Path) -> Image.Image:
     from PIL import Image
 
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format not in SEVERAL:
+    if frames > 1 and image.format not in SEVERAL_FRAMES:
         raise DataError(f"{path} holds {frames} frames, allowed is one picture a file")
-    if image.mode in SIXTEEN_BIT:
+    if image.mode in SIXTEEN_BIT_MODES:
         bits = _bits(image)
         if bits != 16:
             raise DataError(f"{path} has {bits} bits a pixel, allowed are 8 and 16")
         levels = (np.asarray(image).astype(np.uint32) + 128) // 257
         return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
-    if image.mode not in EIGHT_BIT + TRANSPARENT:
+    if image.mode not in EIGHT_BIT_MODES + TRANSPARENT_MODES:
         raise DataError(
             f"{path} has Pillow's mode {image.mode}, whose range is not known; save it with 8 or "
             f"16 bits a pixel"

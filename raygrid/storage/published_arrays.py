@@ -13,7 +13,14 @@ from raygrid.core.lazy import np, torch
 from raygrid.storage.array_files import chosen, load_entries
 from raygrid.storage.limits import LARGEST_ARRAYS
 from raygrid.storage.parquet import parquet_files, read_pictures
-from raygrid.storage.pictures import SUFFIXES, as_rgb, is_picture, opened, pictures_in, subfolders
+from raygrid.storage.pictures import (
+    PICTURE_SUFFIXES,
+    as_rgb,
+    is_picture,
+    opened,
+    pictures_in,
+    subfolders,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +118,9 @@ def load_class_folders(root: Path) -> tuple[Tensor, Tensor, list[str]]:
     if loose and found:
         raise DataError(f"{root} has {loose} pictures beside its class folders; put them into one")
     if not found:
-        raise DataError(f"{root} has no class folders with pictures ({', '.join(SUFFIXES)})")
+        raise DataError(
+            f"{root} has no class folders with pictures ({', '.join(PICTURE_SUFFIXES)})"
+        )
     pixels = _stacked(root, [path for _, path in found])
     return pixels, torch.tensor([c for c, _ in found]), [p.stem for _, p in found]
 

@@ -18,10 +18,10 @@ from raygrid.storage.lines import append_line
 Json = dict[str, Any]
 
 
-SHOWN = ".tables"
+TABLES_MARK = ".tables"
 """In the folder of a run: the bytes of `results.jsonl` of which its tables are."""
-STATES = ("done", "diverged", "failed")
-SHARES = ("peak_acc", "final_acc", "last_acc", "knn_peak", "probe_peak", "probe_final")
+RESULT_STATES = ("done", "diverged", "failed")
+ACCURACY_FIELDS = ("peak_acc", "final_acc", "last_acc", "knn_peak", "probe_peak", "probe_final")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def read_row(line: bytes) -> Json:
     for name in ("key", "spec"):
         if not isinstance(row.get(name), str):
             raise ValueError(f"it has no {name}")
-    if row.get("status") not in STATES:
+    if row.get("status") not in RESULT_STATES:
         raise ValueError(f"its status is {row.get('status')!r}")
-    for name in SHARES:
+    for name in ACCURACY_FIELDS:
         value = row.get(name)
         if value is not None and not _is_share(value):
             raise ValueError(f"its {name} is {value!r}, not a number from 0 to 1")
@@ -86,9 +86,9 @@ def best(rows: Iterable[Json]) -> dict[str, Json]:
     return found
 
 
-ROWS = "results.jsonl"
+RESULTS_FILE = "results.jsonl"
 """The name of the log in the folder of a run."""
-PAGE = "report.html"
+REPORT_FILE = "report.html"
 """The name of the report page there."""
 
 
@@ -173,4 +173,4 @@ class ResultLog:
 
 def log_of(out: Path) -> ResultLog:
     """The log of a run's folder."""
-    return ResultLog(out.absolute() / ROWS)
+    return ResultLog(out.absolute() / RESULTS_FILE)

@@ -28,20 +28,19 @@ from safetensors import SafetensorError
 
 from raygrid.core.errors import StoreError, may_pass
 from raygrid.core.hashing import checksum
-from raygrid.core.options import LEFT
-from raygrid.storage.bucket import STAGE
+from raygrid.core.options import LEFT_BY_TRIALS
+from raygrid.core.text import DAY
+from raygrid.storage.bucket import STAGE_MARK
 from raygrid.storage.meta import check_tensors, describe, read_meta
-from raygrid.storage.results import ROWS, Json, ResultLog
+from raygrid.storage.results import RESULTS_FILE, Json, ResultLog
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     import numpy as np
     from torch import Tensor
 
-GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+GONE_ERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What reading an entry raises of which a part is missing or is something else."""
-DATA, META = "data.safetensors", "meta.json"
-DAY = 86400.0
-"""Seconds without a write after which what is half written is nobody's any more."""
+DATA_FILE, META_FILE = "data.safetensors", "meta.json"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class Bundle:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
-LOCK = ".driver.lock"
+LOCK_FILE = ".driver.lock"
 """In the folder of a run, held by its driver."""
 _made: list[Path] = []
 """Folders that this process made for stores and runs."""
@@ -74,15 +73,15 @@ def remove_unused() -> None:
     """Take away the folders that were made here and that nothing was written to but a lock."""
     for folder in sorted(_made, key=lambda path: -len(path.parts)):
         with suppress(OSError):
-            if [path.name for path in folder.iterdir()] == [LOCK]:
-                (folder / LOCK).unlink()
+            if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+                (folder / LOCK_FILE).unlink()
             folder.rmdir()  # of empty folders only
     _made.clear()
 
 
 def entry(kind: str, key: str) -> str:
     """The folder of an entry below the root."""
-    return f"results/{key}/{kind}" if kind in LEFT else f"artifacts/{kind}/{key}"
+    return f"results/{key}/{kind}" if kind in LEFT_BY_TRIALS else f"artifacts/{kind}/{key}"
 
 
 class Store:
@@ -115,7 +114,7 @@ class Store:
         return self.root / entry(kind, key)
 
     def has(self, kind: str, key: str) -> bool:
-        return (self.path(kind, key) / META).exists()
+        return (self.path(kind, key) / META_FILE).exists()
 
     def meta(self, kind: str, key: str) -> Json | None:
         """The facts of an entry without its arrays, or None."""
@@ -125,7 +124,7 @@ class Store:
             return None
 
     def _meta(self, kind: str, key: str) -> Json:
-        return read_meta(entry(kind, key), (self.path(kind, key) / META).read_bytes())
+        return read_meta(entry(kind, key), (self.path(kind, key) / META_FILE).read_bytes())
 
     def get(self, kind: str, key: str) -> Bundle | None:
         """Load an entry, memory-mapped; None if it is missing or was damaged (then moved aside).
@@ -151,11 +150,11 @@ class Store:
             return None
         try:
             meta = self._meta(kind, key)
-            if checksum(folder / DATA) != meta["sha256"]:
+            if checksum(folder / DATA_FILE) != meta["sha256"]:
                 raise ValueError("checksum differs")
-            tensors = load(folder / DATA)
+            tensors = load(folder / DATA_FILE)
             check_tensors(meta, tensors)
-        except (*GONE, ValueError, LookupError, TypeError, SafetensorError) as error:
+        except (*GONE_ERRORS, ValueError, LookupError, TypeError, SafetensorError) as error:
             self._set_aside(folder, error)
             return None
         except OSError as error:  # too many open files, a network away: no fault of the entry
@@ -175,9 +174,9 @@ class Store:
         stage = self._stage(target)
         try:
             stage.mkdir(parents=True)
-            save_file(_apart(bundle.tensors), stage / DATA)
-            text = describe(entry(kind, key), stage / DATA, bundle.tensors, bundle.facts)
-            (stage / META).write_text(text, encoding="utf-8")
+            save_file(_apart(bundle.tensors), stage / DATA_FILE)
+            text = describe(entry(kind, key), stage / DATA_FILE, bundle.tensors, bundle.facts)
+            (stage / META_FILE).write_text(text, encoding="utf-8")
             for name in self.MARKS:
                 (stage / name).touch()
             self._publish(stage, target)
@@ -193,12 +192,15 @@ class Store:
 
     @staticmethod
     def _stage(target: Path) -> Path:
-        """A new name beside an entry that is to be written; what killed writers left is removed."""
+        """A new name beside an entry that is to be written.
+
+        What has not been written to for a day is of killed writers, and is removed.
+        """
         with suppress(OSError):
-            for stage in target.parent.glob(f"{STAGE}*"):
+            for stage in target.parent.glob(f"{STAGE_MARK}*"):
                 if time.time() - _touched(stage) > DAY:
                     shutil.rmtree(stage, ignore_errors=True)
-        return target.with_name(f"{STAGE}{uuid.uuid4().hex}")
+        return target.with_name(f"{STAGE_MARK}{uuid.uuid4().hex}")
 
     def _publish(self, stage: Path, target: Path) -> None:
         try:
@@ -237,7 +239,7 @@ class Store:
 
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
-        return ResultLog(path or self.root / ROWS)
+        return ResultLog(path or self.root / RESULTS_FILE)
 
 
 def _touched(folder: Path) -> float:

@@ -21,10 +21,11 @@ from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result, own_marks
 from raygrid.trials.trial import Trial
 
-SHOWN, HARDEST, BAR = 8, 3, 30  # lines of jobs and of best defenses; letters of a bar
-SHORTEST = 12  # letters of a name beside what is said of it
-QUICK = 1.0  # seconds below which a bar tells enough of an artifact
-HEARTBEAT = 30.0  # seconds between status lines when nothing else is said
+JOB_LINES, HARDEST_LINES = 8, 3  # lines of jobs and of best defenses
+BAR_LETTERS = 30
+SHORTEST_NAME = 12  # letters of a name beside what is said of it
+QUICK_SECONDS = 1.0  # seconds below which a bar tells enough of an artifact
+HEARTBEAT_SECONDS = 30.0  # seconds between status lines when nothing else is said
 
 
 class LastingStream:
@@ -79,7 +80,7 @@ class ProgressDisplay(RunCounts):
         super().artifact(artifact, state, facts)
         if state == "failed":
             self._say(f"FAILED {artifact.kind} {artifact.label}: {facts.get('error')}")
-        elif state == "made" and (self.live is None or facts["seconds"] >= QUICK):
+        elif state == "made" and (self.live is None or facts["seconds"] >= QUICK_SECONDS):
             self._say(f"made {artifact.kind} {artifact.label} in {clock(facts['seconds'])}")
 
     def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
@@ -92,7 +93,7 @@ class ProgressDisplay(RunCounts):
 
     def _beat(self) -> None:
         """A line where nothing was said for a while; a panel needs none."""
-        if self.live is None and time.monotonic() - self._spoke > HEARTBEAT:
+        if self.live is None and time.monotonic() - self._spoke > HEARTBEAT_SECONDS:
             self._say(self.line())
 
     def retried(self, label: str, why: str) -> None:
@@ -109,7 +110,7 @@ class ProgressDisplay(RunCounts):
         name = str(trial.spec)
         if self.live is not None:  # lines that break would push the display about
             room = self.console.width - len(count) - len(text) - 3
-            name = clipped(self.name_of(trial), max(room, SHORTEST))
+            name = clipped(self.name_of(trial), max(room, SHORTEST_NAME))
         self._say(f"{count} {name}  {text}")
 
     def close(self, interrupted: bool) -> None:
@@ -155,11 +156,11 @@ def _jobs(running: Sequence[Running]) -> Table:
     table.add_column("running", ratio=1, no_wrap=True)
     for head in ("so far", "accuracy", "where"):
         table.add_column(head, justify="right", no_wrap=True, overflow="ellipsis", max_width=24)
-    for job in running[:SHOWN]:
+    for job in running[:JOB_LINES]:
         name = BothEnds(job.name or job.what, "cyan")
         table.add_row(name, job.so_far, job.accuracy, Text(job.where))
-    if len(running) > SHOWN:
-        table.add_row(Text(f"and {len(running) - SHOWN} more", style="dim"), "", "", "")
+    if len(running) > JOB_LINES:
+        table.add_row(Text(f"and {len(running) - JOB_LINES} more", style="dim"), "", "", "")
     return table
 
 
@@ -173,7 +174,7 @@ def _bars(counts: RunCounts) -> Table:
     reused = f"{counts.reused} reused" if counts.reused else ""
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
-    table.add_column(max_width=BAR)  # gives way to what is said beside it
+    table.add_column(max_width=BAR_LETTERS)  # gives way to what is said beside it
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     for name, done, total, more in (
@@ -189,7 +190,7 @@ def _best(counts: RunCounts) -> Table:
     """The best defense so far of the attacks that are hardest to defend against."""
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(ratio=1, no_wrap=True)
-    hardest = counts.leaders.hardest(HARDEST)
+    hardest = counts.leaders.hardest(HARDEST_LINES)
     if hardest:
         table.add_row(Text("best defense so far against the strongest attacks", style="dim"))
     for leader in hardest:

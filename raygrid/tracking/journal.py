@@ -21,23 +21,23 @@ from raygrid.core.errors import DataError
 from raygrid.core.hashing import key_of
 from raygrid.engine.events import Listener
 from raygrid.storage.lines import append_line
+from raygrid.storage.results import Json
 from raygrid.tracking.published import published_of
 
 if TYPE_CHECKING:
     from raygrid.engine.grid import Plan
     from raygrid.trials.trial import Trial
 
-Json = dict[str, Any]
-GRIDS, EPOCHS = "grids.jsonl", "epochs.jsonl"
-PICTURES = "pictures"
-EVERY = 1.0  # seconds between two lines of one trial: its row will hold every epoch
-STARTED = {"name": "text", "specs": "list"}
-TABLES = {"files": "list"}
-ENDED = {"status": "text", "at": "number"}
-TRIAL = {"spec": "text", "resolved": "object", "start": "number"}
-EPOCH = {"epoch": "object"}
+GRIDS_FILE, EPOCHS_FILE = "grids.jsonl", "epochs.jsonl"
+PICTURES_FOLDER = "pictures"
+EPOCH_LINE_SECONDS = 1.0  # seconds between two lines of one trial: its row will hold every epoch
+STARTED_FIELDS = {"name": "text", "specs": "list"}
+TABLES_FIELDS = {"files": "list"}
+ENDED_FIELDS = {"status": "text", "at": "number"}
+TRIAL_FIELDS = {"spec": "text", "resolved": "object", "start": "number"}
+EPOCH_FIELDS = {"epoch": "object"}
 """What lines of the two files hold, by name: of grids the first three, of epochs the others."""
-TYPES: dict[str, type | tuple[type, ...]] = {
+FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     "text": str,
     "list": list,
     "object": dict,
@@ -48,7 +48,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 class Journal(Listener):
     """Writes both files under `out`; name: of the grid, for a person."""
 
-    def __init__(self, out: Path, name: str, every: float = EVERY) -> None:
+    def __init__(self, out: Path, name: str, every: float = EPOCH_LINE_SECONDS) -> None:
         self.out, self.name, self.every = out.absolute(), name, every
         self.grid = ""
         self._wrote: dict[str, float] = {}
@@ -56,7 +56,7 @@ class Journal(Listener):
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
         specs = [str(trial.spec) for trial in (*plan.trials, *plan.derived)]
         self.grid = grid_key(self.out, specs)
-        (self.out / EPOCHS).write_text(
+        (self.out / EPOCHS_FILE).write_text(
             "", encoding="utf-8"
         )  # of trials that have their rows by now, or run again
         printed = {spec: asdict(number) for spec, number in published_of(specs).items()}
@@ -65,13 +65,13 @@ class Journal(Listener):
     def trial_started(self, trial: Trial) -> None:
         self._wrote.pop(trial.key, None)
         facts = {"spec": str(trial.spec), "resolved": trial.resolved(), "start": time.time()}
-        self._append(EPOCHS, {"key": trial.key, **facts})
+        self._append(EPOCHS_FILE, {"key": trial.key, **facts})
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         now = time.monotonic()
         if now - self._wrote.get(trial.key, -self.every) >= self.every:
             self._wrote[trial.key] = now
-            self._append(EPOCHS, {"key": trial.key, "epoch": metrics})
+            self._append(EPOCHS_FILE, {"key": trial.key, "epoch": metrics})
 
     def tables(self, files: Sequence[Any]) -> None:
         # Below the folder without it: it may be moved.
@@ -84,7 +84,7 @@ class Journal(Listener):
             self._say(event="ended", status="KILLED" if interrupted else "FINISHED")
 
     def _say(self, **facts: Any) -> None:
-        self._append(GRIDS, {"grid": self.grid, "at": time.time(), **facts})
+        self._append(GRIDS_FILE, {"grid": self.grid, "at": time.time(), **facts})
 
     def _append(self, name: str, line: Json) -> None:
         """Add a line. One that cannot be written ends no run: a follower lacks it until `sync`."""
@@ -94,7 +94,7 @@ class Journal(Listener):
 
 def picture_of(out: Path, poison: str) -> Path:
     """Where the picture of the poison with this key lies in a run folder, if there is one."""
-    return out / PICTURES / poison / "poison.png"
+    return out / PICTURES_FOLDER / poison / "poison.png"
 
 
 def folder_mark(out: Path) -> str:
@@ -145,10 +145,10 @@ class Tail:
     def require(self, place: int, line: Json, fields: Mapping[str, str]) -> None:
         """Raise DataError for a line of this file that lacks a field, or has one of another type.
 
-        place: where the line begins. fields: their types, words of TYPES, by name.
+        place: where the line begins. fields: their types, words of FIELD_TYPES, by name.
         """
         for name, wanted in fields.items():
-            if not isinstance(line.get(name), TYPES[wanted]):
+            if not isinstance(line.get(name), FIELD_TYPES[wanted]):
                 has = f"{name!r} is {line[name]!r}" if name in line else f"it has no {name!r}"
                 number = self.path.read_bytes()[:place].count(b"\n") + 1
                 raise DataError(

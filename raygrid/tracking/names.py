@@ -9,7 +9,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.spec import TrialSpec
 
-JOINT = " · "
+NAME_JOINT = " · "
 
 
 def names_of(specs: Iterable[str]) -> dict[str, str]:
@@ -28,7 +28,7 @@ def names_of(specs: Iterable[str]) -> dict[str, str]:
         for axis, column in enumerate(zip(*map(_axes, parsed.values()), strict=True))
     ]
     for spec, words in zip(parsed, zip(*columns, strict=True), strict=True):
-        names[spec] = JOINT.join(filter(None, words))
+        names[spec] = NAME_JOINT.join(filter(None, words))
     return names
 
 

@@ -22,10 +22,10 @@ from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
-FILE = "status.json"
-EVERY = 2.0  # seconds between two writings
-ALIVE = 20.0  # seconds after which it is written even if nothing has happened
-SILENT = 60.0  # seconds without a word after which a run counts as gone
+STATUS_FILE = "status.json"
+STATUS_SECONDS = 2.0  # seconds between two writings
+ALIVE_SECONDS = 20.0  # seconds after which it is written even if nothing has happened
+SILENT_SECONDS = 60.0  # seconds without a word after which a run counts as gone
 
 
 class StatusFile(RunCounts):
@@ -37,10 +37,10 @@ class StatusFile(RunCounts):
     """
 
     def __init__(
-        self, out: Path, every: float = EVERY, now: Callable[[], float] = time.time
+        self, out: Path, every: float = STATUS_SECONDS, now: Callable[[], float] = time.time
     ) -> None:
         super().__init__(now)
-        self.path = out / FILE
+        self.path = out / STATUS_FILE
         self.every = every
         self.state = "running"
         self._wrote = 0.0
@@ -106,9 +106,9 @@ class StatusFile(RunCounts):
 
     def _follow(self) -> None:
         """Write what events have left unsaid, and that the run is alive, until it is over."""
-        while not self._over.wait(self.every or EVERY):
+        while not self._over.wait(self.every or STATUS_SECONDS):
             with self._counts:
-                if self._unsaid or self.now() - self._wrote >= ALIVE:
+                if self._unsaid or self.now() - self._wrote >= ALIVE_SECONDS:
                     self.write()
 
     def write(self) -> None:
@@ -145,11 +145,13 @@ def read_status(out: Path, now: float | None = None) -> dict[str, Any]:
     Raises DataError where no run has been.
     """
     try:
-        found: dict[str, Any] = json.loads((out / FILE).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((out / STATUS_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
-        raise DataError(f"no run has left a {FILE} in {out}; name its folder with --out") from None
+        raise DataError(
+            f"no run has left a {STATUS_FILE} in {out}; name its folder with --out"
+        ) from None
     silence = (time.time() if now is None else now) - found["written"]
-    if found["state"] == "running" and silence > SILENT:
+    if found["state"] == "running" and silence > SILENT_SECONDS:
         found["state"] = "lost"
     return found
 
@@ -159,11 +161,11 @@ def read_all(out: Path) -> dict[str, dict[str, Any]]:
 
     Raises DataError where no run has been.
     """
-    shared = sorted((out / "drivers").glob(f"*/{FILE}"))
+    shared = sorted((out / "drivers").glob(f"*/{STATUS_FILE}"))
     each = {file.parent.name: read_status(file.parent) for file in shared}
     # The one that gathers all rows writes after all others; if they go on, they write later.
     last = max((found["written"] for found in each.values()), default=0.0)
-    if not each or ((out / FILE).exists() and read_status(out)["written"] >= last):
+    if not each or ((out / STATUS_FILE).exists() and read_status(out)["written"] >= last):
         return {"": read_status(out)}
     return each
 

@@ -6,7 +6,7 @@ from raygrid.trials import privileges
 
 CONTROLS = ("clean", "withheld")
 """What stands among attacks and is none: no poison, and training on the clean part alone."""
-SUMS = ("worst", "mean_of_max")
+SUM_COLUMNS = ("worst", "mean_of_max")
 """Columns of learners that sum up others."""
 PLAIN_DEFENSES = ("none", "standard")
 """Those that leave the loss as it is, so that its fall can be compared, and defend by nothing."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import nn, no_grad, torch
-from raygrid.learners.base import Inputs, View
+from raygrid.learners.base import DrawView, Inputs
 from raygrid.nn.steps import autocast
 from raygrid.protocols.setups import Scene
 from raygrid.trials.artifacts import World
@@ -18,7 +18,7 @@ from raygrid.trials.artifacts import World
 if TYPE_CHECKING:
     from torch import Tensor
 
-AT_ONCE = 1000
+IMAGES_AT_ONCE = 1000
 """Images that are tested at a time."""
 
 
@@ -58,13 +58,13 @@ class Probed:
 
     name: str
     inputs: Inputs
-    view: View
+    view: DrawView
     odds: bool = False
 
 
 @no_grad
 def score(
-    model: nn.Module, images: Inputs, view: View, precision: str = "fp32", odds: bool = False
+    model: nn.Module, images: Inputs, view: DrawView, precision: str = "fp32", odds: bool = False
 ) -> Score:
     """Ask a classifier in eval mode; its training mode is restored.
 
@@ -76,8 +76,8 @@ def score(
     hits = torch.zeros((), dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float32, device=device)
     ahead = torch.zeros((), dtype=torch.float32, device=device)
-    for start in range(0, len(images), AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        rows = slice(start, start + IMAGES_AT_ONCE)
         labels = images.labels[rows]
         with autocast(precision, device):
             logits = model(view(images.floats(rows)))

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
-KIND = "examples"
+EXAMPLES_KIND = "examples"
 """The kind of their entries in a store, under the key of their poison."""
-COUNT = 10  # images, one a class
+EXAMPLE_COUNT = 10  # images, one a class
 
 
 def keep_examples(store: Store, key: str, clean: Images, poison: Poison) -> None:
@@ -25,8 +25,8 @@ def keep_examples(store: Store, key: str, clean: Images, poison: Poison) -> None
     A store that refuses them costs the picture, with a warning, and no trial.
     """
     try:
-        if not store.has(KIND, key) and (found := examples_of(clean, poison)) is not None:
-            store.put(KIND, key, found)
+        if not store.has(EXAMPLES_KIND, key) and (found := examples_of(clean, poison)) is not None:
+            store.put(EXAMPLES_KIND, key, found)
     except StoreError as error:
         log.warning("no picture of the poison %s: %s", key, error)
 
@@ -34,11 +34,11 @@ def keep_examples(store: Store, key: str, clean: Images, poison: Poison) -> None
 def examples_of(clean: Images, poison: Poison) -> Bundle | None:
     """`before` and `after` uint8 (n, C, H, W) and `labels` int64 (n,); None if nothing is changed.
 
-    Of each of the first COUNT classes the first image that the attack replaces.
+    Of each of the first EXAMPLE_COUNT classes the first image that the attack replaces.
     """
     if poison.withheld or len(poison.indices) == 0:
         return None
-    at = first_of_classes(clean.labels[poison.indices], COUNT)
+    at = first_of_classes(clean.labels[poison.indices], EXAMPLE_COUNT)
     rows = poison.indices[at]
     tensors = {
         "before": clean.pixels[rows],

@@ -23,19 +23,19 @@ from raygrid.trials.catalog import Catalog
 from raygrid.trials.dataset_card import dataset_card
 from raygrid.trials.poisons import Poisoned, inspect, poison_artifact
 
-Form = Literal["png", "npz", "pt", "parquet"]
+ExportForm = Literal["png", "npz", "pt", "parquet"]
 
 
 MANIFEST = "manifest.json"
 
 
-def export(poisoned: Poisoned, folder: Path, form: Form = "png") -> Path:
+def export(poisoned: Poisoned, folder: Path, form: ExportForm = "png") -> Path:
     """Write a poisoned set with its manifest into a new or empty folder; returns the manifest.
 
     Every form can be put on the grid again with the attack `file`, if no image was withheld.
     """
-    if form not in get_args(Form):
-        raise DataError(f"form is {form!r}, allowed are {', '.join(get_args(Form))}")
+    if form not in get_args(ExportForm):
+        raise DataError(f"form is {form!r}, allowed are {', '.join(get_args(ExportForm))}")
     check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     images = poisoned.images

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.file import NEAR, File
+from raygrid.attacks.file import NEAR_CLEAN, File
 from raygrid.core.enforcement import facts_of_change
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
@@ -91,7 +91,7 @@ def _guess(found: Published) -> str:
     least, most = float(values.min()) * step, float(values.max()) * step
     if least < 0:
         return "perturbation" if max(-least, most) <= 1 else "perturbation of another scale"
-    if most <= NEAR:
+    if most <= NEAR_CLEAN:
         return "perturbation"
     return "images or a perturbation: say content=images or content=perturbation"
 

@@ -73,7 +73,7 @@ def one_network(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def left_nbytes(trial: Trial, kinds: Iterable[str]) -> int:
-    """Bytes that a trial leaves on request, of these kinds (`raygrid.core.options.LEFT`)."""
+    """Bytes that a trial leaves on request, of these kinds (`LEFT_BY_TRIALS` of `core.options`)."""
     kinds = list(kinds)
     if not kinds:  # asked of every plan, and most leave nothing: then no network is looked at
         return 0

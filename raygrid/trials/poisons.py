@@ -22,7 +22,7 @@ from raygrid.trials.resolve import resolve
 if TYPE_CHECKING:
     from torch import Tensor
 
-VICTIM = ("supervised", "quick")  # never trained: a spec is complete only with a victim
+UNTRAINED_VICTIM = ("supervised", "quick")  # never trained: a spec is complete only with a victim
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def make(
     catalog: Lookup,
     fetch: Fetch,
     seed: int = 0,
-    victim: tuple[str, str] = VICTIM,
+    victim: tuple[str, str] = UNTRAINED_VICTIM,
 ) -> Poisoned:
     """Make or load the poisoned set that `dataset/attack[@ratio]` names.
 
@@ -89,7 +89,7 @@ def make(
 
 def poison_artifact(text: str, catalog: Lookup, seed: int = 0) -> PoisonArtifact:
     """The artifact that `dataset/attack[@ratio]` names; raises SpecError for a faulty text."""
-    return resolve(f"{text}/none/small_cnn/{'/'.join(VICTIM)}/{seed}", catalog).poison
+    return resolve(f"{text}/none/small_cnn/{'/'.join(UNTRAINED_VICTIM)}/{seed}", catalog).poison
 
 
 def triple_of(scene: Scene, poison: Poison) -> Triple:

@@ -83,8 +83,8 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         if learner.pretrained or attack.extractors
         else None,
     )
-    if (named := trial.augmentation) not in augment.NAMES:
-        raise SpecError(unknown(f"augmentation of {dataset.id}", named, augment.NAMES))
+    if (named := trial.augmentation) not in augment.STANDARD_NAMES:
+        raise SpecError(unknown(f"augmentation of {dataset.id}", named, augment.STANDARD_NAMES))
     priors = tuple(_prior(link.prior, trial, catalog) for link in defense.purifiers)
     return replace(trial, priors=priors)
 

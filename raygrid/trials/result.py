@@ -11,7 +11,7 @@ from raygrid.literature.printed import Printed
 
 Status = Literal["done", "failed", "diverged"]
 History = list[dict[str, float]]
-HALF = 0.5
+HALF_LOSS = 0.5
 """The training loss that `epochs_to_half` counts the epochs to."""
 COLLAPSED = "the features of the encoder have collapsed"
 
@@ -69,7 +69,7 @@ class Result:
         and probes are then those after it. None: nothing was selected, they are of the last one.
     winner: the defenses of the trial that won, where a derived defense chose among several.
     seconds: on the clock, with epochs of earlier runs where it went on from a checkpoint.
-    epochs_to_half: first epoch with train_loss < HALF, None if there was none.
+    epochs_to_half: first epoch with train_loss < HALF_LOSS, None if there was none.
     utilization: part of the time in which the GPU computed while the trial trained, for all that
         shared it; gpu_share: the part of it that the trial was given, 0 on a CPU.
     detection: counts and rates of finding the poisoned images, for defenses that look for them.
@@ -128,7 +128,7 @@ class Result:
         if found is not None:
             peak, self.peak_epoch = found
             self.peak_acc, self.knn_peak = (None, peak) if probing else (peak, None)
-        low = (i for i, epoch in enumerate(self.history, 1) if epoch["train_loss"] < HALF)
+        low = (i for i, epoch in enumerate(self.history, 1) if epoch["train_loss"] < HALF_LOSS)
         self.epochs_to_half = next(low, None)
         if self.history and self.history[-1].get("collapsed"):
             self.marks = [*self.marks, COLLAPSED]

@@ -28,7 +28,7 @@ from raygrid.trials.result import OTHER_DATA, OTHER_FILES, History, Result, peak
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
-HELD = 0.5
+HELD_SHARE = 0.5
 """The part of a process's memory on a GPU that a set of images may fill for good."""
 
 
@@ -216,12 +216,12 @@ def augmentation_of(trial: Trial) -> augment.Augmentation | None:
 
 
 def placed(images: Images, device: torch.device) -> Images:
-    """Images for the device: there if they take no more than `HELD` of what the process may have.
+    """Images for the device: there if they take no more than `HELD_SHARE` of the process's memory.
 
     Larger sets stay in the host's memory and come in batches of the same bytes.
     """
     limit = memory_limit(device)
-    large = limit is not None and images.pixels.nbytes > HELD * limit
+    large = limit is not None and images.pixels.nbytes > HELD_SHARE * limit
     return images.beside(device) if large else images.to(device)
 
 

@@ -33,7 +33,7 @@ from raygrid.trials.artifacts import (
 )
 from raygrid.trials.artifacts.features import FeaturesArtifact
 
-VERSION = 1
+LOOP_VERSION = 1
 """Of the training loop and the streams: raise it when results of unchanged methods change."""
 
 
@@ -90,7 +90,7 @@ class Trial:
         if self.augmentation != self.dataset.augmentation:
             more["augmentation"] = self.augmentation
         return {
-            "version": VERSION,
+            "version": LOOP_VERSION,
             "content": self.content,
             "dataset": self.dataset.resolved(),
             "attack": self.attack.resolved(),

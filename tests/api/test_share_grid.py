@@ -120,7 +120,7 @@ def test_a_dead_drivers_claim_is_found_dead_and_removed(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of another machine, whose beat stands still, and one of this machine that is gone."""
-    monkeypatch.setattr(claims, "DEAD", 0.3)
+    monkeypatch.setattr(claims, "DEAD_SECONDS", 0.3)
     files = shared_side(open_store(shared_options(options).store_url))
     corpse = subprocess.Popen([sys.executable, "-c", ""])
     corpse.wait()
@@ -267,7 +267,7 @@ def test_a_store_that_is_away_between_two_parts_ends_no_driver(
     shared = share_grid(SIX, replace(options, driver="0/1"))
     assert [str(spec) for spec in shared.finished] == SIX
     assert [len(part) for part in outage.parts] == [4, 2]
-    assert hurried == list(retry.PATIENCE[:3])
+    assert hurried == list(retry.RETRY_SECONDS[:3])
     away(monkeypatch, "write", 2, "claims/")
     with exclusive_tables(shared.options) as mine:
         assert mine

@@ -8,7 +8,7 @@ from torch import nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.airbench import (
-    FLOOR,
+    VARIANCE_FLOOR,
     AirBench,
     patches_of,
     photo_filters,
@@ -44,7 +44,9 @@ def test_whitened_patches_are_uncorrelated_with_variance_one() -> None:
     # The floor keeps each variance a little below 1: lambda / (lambda + floor).
     assert torch.allclose(covariance, torch.eye(12, dtype=torch.float64), atol=5e-3)
     spectrum = torch.linalg.eigvalsh(torch.cov(patches_of(images).double().T, correction=0))
-    assert torch.allclose(covariance.diag().sort().values, spectrum / (spectrum + FLOOR), atol=1e-4)
+    assert torch.allclose(
+        covariance.diag().sort().values, spectrum / (spectrum + VARIANCE_FLOOR), atol=1e-4
+    )
 
 
 def test_patches_are_those_that_a_convolution_sees() -> None:
@@ -77,7 +79,7 @@ def test_a_constant_training_set_has_finite_filters_and_scores() -> None:
     kind = ARCHITECTURES.make("airbench(widths=8:8:8, whiten=train)")
     network = untrained(kind, same, 0, torch.device("cpu")).eval()
     lengths = network.body[0].filters.flatten(1).norm(dim=1)  # type: ignore[index]
-    assert torch.allclose(lengths, torch.full((24,), FLOOR**-0.5), rtol=1e-3)
+    assert torch.allclose(lengths, torch.full((24,), VARIANCE_FLOOR**-0.5), rtol=1e-3)
     assert network(same.floats()).isfinite().all()
 
 

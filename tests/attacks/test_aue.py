@@ -17,7 +17,7 @@ from raygrid.attacks.common.surrogates import augmentation
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import Views
-from raygrid.nn.augment.views import DRAWS
+from raygrid.nn.augment.views import VIEW_DRAWS
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of
@@ -74,10 +74,10 @@ def test_aap_sees_each_image_through_its_own_view_in_any_split(images: Images) -
     x = images.floats()
     stream = Stream("poison")
     whole = views.params(
-        stream.rows("v", torch.arange(64), (DRAWS,), "uniform"), (16, 16), (0, 1, 2, 3)
+        stream.rows("v", torch.arange(64), (VIEW_DRAWS,), "uniform"), (16, 16), (0, 1, 2, 3)
     )
     half = views.params(
-        stream.rows("v", torch.arange(32, 64), (DRAWS,), "uniform"), (16, 16), (0, 1, 2, 3)
+        stream.rows("v", torch.arange(32, 64), (VIEW_DRAWS,), "uniform"), (16, 16), (0, 1, 2, 3)
     )
     assert torch.equal(views.apply(x, whole)[32:], views.apply(x[32:], half))
     assert len(whole.factors.unique(dim=0)) == 64

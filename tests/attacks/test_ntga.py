@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.ntk import BIAS, KERNELS, RIDGE, WEIGHT, GradientFlow
+from raygrid.attacks.common.ntk import BIAS_VARIANCE, KERNELS, RIDGE, WEIGHT_VARIANCE, GradientFlow
 from raygrid.attacks.ntga import Ntga, TrainingBlock
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
@@ -45,17 +45,17 @@ def finite_kernel(name: str, x: Tensor, seed: int, width: int = 128) -> Tensor:
         return params[-1]
 
     def scaled(weight: Tensor) -> Tensor:
-        return weight * (WEIGHT / weight[0].numel()) ** 0.5
+        return weight * (WEIGHT_VARIANCE / weight[0].numel()) ** 0.5
 
     def convolved(h: Tensor) -> Tensor:
         weight, bias = drawn(width, h.shape[1], 5, 5), drawn(width)
         total = max((-(-h.shape[-1] // 2) - 1) * 2 + 5 - h.shape[-1], 0)
         low, high = total // 2, total - total // 2
         h = nn.functional.pad(h, (low, high, low, high))
-        return nn.functional.conv2d(h, scaled(weight), bias * BIAS**0.5, stride=2)
+        return nn.functional.conv2d(h, scaled(weight), bias * BIAS_VARIANCE**0.5, stride=2)
 
     def dense(h: Tensor, outputs: int) -> Tensor:
-        return h @ scaled(drawn(outputs, h.shape[1])).T + drawn(outputs) * BIAS**0.5
+        return h @ scaled(drawn(outputs, h.shape[1])).T + drawn(outputs) * BIAS_VARIANCE**0.5
 
     if name == "cnn":
         h = convolved(convolved(x).relu()).relu().flatten(1)

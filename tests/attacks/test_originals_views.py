@@ -23,7 +23,7 @@ from raygrid.attacks.common.students import fresh
 from raygrid.core.images import to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import Views
-from raygrid.nn.augment.views import DRAWS
+from raygrid.nn.augment.views import VIEW_DRAWS
 from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import frozen
 from raygrid.nn.recipes import Recipe
@@ -97,7 +97,7 @@ def test_the_noise_steps_of_aap_are_those_of_its_code(targeted: bool) -> None:
     delta = torch.zeros_like(x)
     for step in range(steps):
         delta = delta.detach().requires_grad_()
-        draws = context.stream.rows(["view", step], rows, (DRAWS,), "uniform")
+        draws = context.stream.rows(["view", step], rows, (VIEW_DRAWS,), "uniform")
         order = torch.randperm(4, generator=context.stream.generator("order", step))
         params = views.params(draws, x.shape[-2:], tuple(order.tolist()))
         loss = cross_entropy(network(views.apply(x + delta, params)), wanted)

@@ -247,4 +247,4 @@ def test_what_is_wrong_with_a_module_is_one_line(
         assert main(["list", "attacks", "--import", name]) == 2
     assert err.getvalue().count("\n") == 1
     assert re.search(f"^raygrid: --import .*my_attack.*{says}", err.getvalue()), err.getvalue()
-    assert limits.BYTES
+    assert limits.MAX_GIB_VARIABLE

@@ -8,14 +8,14 @@ import pytest
 
 from raygrid.attacks import ATTACKS
 from raygrid.cli.main import main, parser
-from raygrid.cli.overview import EXAMPLES, GROUPS, Overview
+from raygrid.cli.overview import COMMAND_EXAMPLES, COMMAND_GROUPS, Overview
 from raygrid.cli.run import experiment_main
 
 
 def test_every_command_stands_in_one_group() -> None:
     top = parser()
     assert isinstance(top, Overview)
-    named = [name for names in GROUPS.values() for name in names]
+    named = [name for names in COMMAND_GROUPS.values() for name in names]
     assert sorted(named) == sorted(top._texts())
     help_ = top.format_help()
     assert "other:" not in help_
@@ -26,7 +26,7 @@ def test_every_command_stands_in_one_group() -> None:
     assert max(map(len, help_.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", COMMAND_EXAMPLES)
 def test_the_examples_parse(example: str) -> None:
     program, *words = shlex.split(example)
     assert program == "raygrid"

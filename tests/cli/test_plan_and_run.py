@@ -20,7 +20,7 @@ from PIL import Image
 from raygrid.cli.main import main
 from raygrid.cli.run import default_scale
 from raygrid.engine.grid import Grid
-from raygrid.engine.ray.homecoming import INSIDE
+from raygrid.engine.ray.homecoming import INSIDE_JOB
 from tests import plugin
 
 assert plugin.CARD
@@ -187,7 +187,7 @@ def test_a_job_on_a_cluster_says_that_no_data_are_sent_there(
     assert main(["run", *words]) == 2
     here = capsys.readouterr().err
     assert here.endswith(f"or fetch them: raygrid download cifar10 --data {data}\n")
-    monkeypatch.setenv(INSIDE, "1")
+    monkeypatch.setenv(INSIDE_JOB, "1")
     assert main(["run", *words]) == 2
     assert capsys.readouterr().err == (
         "note: this is the head of the cluster, to which no data are sent; where it has some is "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raygrid.cli.main import main
-from raygrid.cli.options import AXES
+from raygrid.cli.options import AXIS_HELP
 from raygrid.core.flags import plain_type
 from raygrid.core.options import flags, hints
 
@@ -69,7 +69,7 @@ CASES = [line for lines in WRONG.values() for line in lines]
 
 def test_every_option_that_can_be_wrong_is_tried() -> None:
     valued = {name for name in flags() if plain_type(hints()[name])[0] is not bool}
-    assert set(WRONG) == valued | set(AXES)
+    assert set(WRONG) == valued | set(AXIS_HELP)
 
 
 @pytest.fixture

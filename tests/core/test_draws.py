@@ -58,7 +58,7 @@ def epochs(rng: Callable[[int], torch.Generator], step: Step) -> list[Tensor]:
 def test_draws_made_ahead_are_the_same(
     step: Step, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookahead, "AT_ONCE", room)
+    monkeypatch.setattr(lookahead, "LOOKAHEAD_BYTES", room)
     for module in (draws, lookahead):  # what is sent stays here, to be looked at
         monkeypatch.setattr(module, "uploaded", lambda values, device: values)
     ahead = Ahead(DEVICE)

@@ -15,7 +15,7 @@ from raygrid.core.images import Images
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset, Split
 from raygrid.engine.grid import plan
-from raygrid.storage.store import DATA, Bundle, Store
+from raygrid.storage.store import DATA_FILE, Bundle, Store
 from raygrid.trials.artifacts import Artifact, DatasetArtifact
 from raygrid.trials.catalog import Catalog
 from tests.datasets.on_disk import class_tree, flat, noise, write
@@ -177,7 +177,7 @@ def test_a_damaged_cache_entry_is_made_again(
     dataset = DATASETS.make("folder")
     artifact = DatasetArtifact(dataset.seen(tmp_path / "data"), dataset.source(tmp_path / "data"))
     first = fetch(artifact)
-    path = store.path("dataset", artifact.key) / DATA
+    path = store.path("dataset", artifact.key) / DATA_FILE
     path.write_bytes(path.read_bytes()[:-5])
     assert store.get("dataset", artifact.key) is None
     again = fetch(artifact)

@@ -13,7 +13,7 @@ from raygrid.cli.plan import plan_marks, plan_text
 from raygrid.datasets import DATASETS
 from raygrid.datasets.cifar10 import Cifar10
 from raygrid.engine.grid import plan
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.literature.printed import Apart
 from raygrid.reports.tables.cells import cells_of
 from raygrid.reports.tables.kinds import all_tables, table
@@ -134,7 +134,7 @@ def test_printed_numbers_stand_apart_from_those_on_other_data(marks: list[str]) 
 
 def test_the_worst_learner_of_other_data_is_not_held_against_a_printed_one() -> None:
     """One learner on them is enough: whichever is the largest, it is one of six unlike ones."""
-    specs = [f"cifar10/tp/standard/resnet18/{learner}/tp/0" for learner in SIX]
+    specs = [f"cifar10/tp/standard/resnet18/{learner}/tp/0" for learner in SIX_LEARNERS]
     for marked in (set(), set(specs), {specs[-1]}):
         lines = trial_lines([on_other_data(spec, spec in marked) for spec in specs])
         (panel,) = table("worst-learner", lines).panels

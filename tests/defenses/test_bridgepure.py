@@ -25,9 +25,9 @@ from raygrid.defenses.bridgepure import BridgePure, stand_ins
 from raygrid.engine.grid import plan
 from raygrid.nn.diffusion import BridgeSampler, fitted_bridge
 from raygrid.nn.diffusion.bridge import (
-    DATA,
-    LEAST,
-    MOST,
+    DATA_SIGMA,
+    LEAST_SIGMA,
+    MOST_SIGMA,
     between,
     noise_levels,
     restored,
@@ -126,22 +126,24 @@ def test_who_knows_the_clean_images_ends_at_them(churn: float, guidance: float) 
 def test_the_bridge_runs_from_the_clean_to_the_poisoned_image() -> None:
     clean, bad = drawn_images()
     noise = torch.ones_like(clean)
-    ends = torch.tensor([0.0, MOST], dtype=torch.float64)
+    ends = torch.tensor([0.0, MOST_SIGMA], dtype=torch.float64)
     assert torch.equal(between(clean, bad, ends[0], noise), clean)
     torch.testing.assert_close(between(clean, bad, ends[1], noise), bad)
-    half = torch.tensor(MOST / 2, dtype=torch.float64)
-    expected = 0.25 * bad + 0.75 * clean + MOST / 2 * math.sqrt(0.75)
+    half = torch.tensor(MOST_SIGMA / 2, dtype=torch.float64)
+    expected = 0.25 * bad + 0.75 * clean + MOST_SIGMA / 2 * math.sqrt(0.75)
     torch.testing.assert_close(between(clean, bad, half, noise), expected)
     levels = noise_levels(40)
-    assert (levels[0], levels[-2], levels[-1]) == pytest.approx((MOST - 1e-4, LEAST, 0.0))
+    assert (levels[0], levels[-2], levels[-1]) == pytest.approx(
+        (MOST_SIGMA - 1e-4, LEAST_SIGMA, 0.0)
+    )
     assert all(a > b for a, b in itertools.pairwise(levels))
 
 
 def test_inputs_and_targets_of_the_network_have_variance_one() -> None:
-    """For independent ends of variance `DATA`^2; the skip is the best linear one."""
-    sigma = torch.tensor([LEAST, 0.1, 1.0, 20.0, 79.0], dtype=torch.float64)
+    """For independent ends of variance `DATA_SIGMA`^2; the skip is the best linear one."""
+    sigma = torch.tensor([LEAST_SIGMA, 0.1, 1.0, 20.0, 79.0], dtype=torch.float64)
     skip, out, inside = scalings(sigma)
-    share, data = (sigma / MOST) ** 2, DATA**2
+    share, data = (sigma / MOST_SIGMA) ** 2, DATA_SIGMA**2
     variance = share**2 * data + (1 - share) ** 2 * data + sigma**2 * (1 - share)
     torch.testing.assert_close(inside**2 * variance, torch.ones(5, dtype=torch.float64))
     shared = (1 - share) * data  # covariance of a point of the bridge with the clean image

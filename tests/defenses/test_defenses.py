@@ -23,7 +23,7 @@ from raygrid.core.images import Images
 from raygrid.core.registry import Card
 from raygrid.core.spec import Part, parse_chain
 from raygrid.core.speed import CPU as CPU_CORE
-from raygrid.core.speed import DRAW, GPU
+from raygrid.core.speed import DRAW_SECONDS, GPU
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Defense, FitContext, Pair, Study
 from raygrid.defenses.chain import Chain
@@ -425,7 +425,7 @@ def test_what_a_purifier_costs_is_planned_and_asks_for_a_gpu() -> None:
         assert trial.purified.gpu
         assert trial.purified.cost == pytest.approx(epochs, rel=0.05)
         drawn = {"vae": 60, "dvae": 120, "dvae_detect": 120}.get(text, 0)  # latents of an image
-        draws = 50_000 * drawn * 256 * 16 * 16 * DRAW
+        draws = 50_000 * drawn * 256 * 16 * 16 * DRAW_SECONDS
         seconds = trial.purified.seconds(GPU)
         assert seconds == pytest.approx(max(epochs * epoch, draws), rel=0.05)
         assert (draws > epochs * epoch) == bool(drawn), "a GPU waits for the host"

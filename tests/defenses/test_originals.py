@@ -18,7 +18,15 @@ from raygrid.architectures.networks.split_norm import SplitNorm, routed
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream, forked
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.advcl import ADVERSARIAL, BENIGN, HEADS, LABELED, AdvCl, embed, high_pass
+from raygrid.defenses.advcl import (
+    ADVERSARIAL,
+    BENIGN,
+    CLUSTER_HEADS,
+    LABELED,
+    AdvCl,
+    embed,
+    high_pass,
+)
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import FitContext
 from raygrid.defenses.rocl import RoCl
@@ -170,7 +178,7 @@ def five_heads(made: SimClrLoss, moved: Tensor, reduction: str = "mean") -> Tens
     """The mean of the heads' losses; of images it takes the sum while it climbs."""
     with routed(made, LABELED):
         features = made.branch.network.features(moved)
-    heads = made.get_submodule(HEADS).heads
+    heads = made.get_submodule(CLUSTER_HEADS).heads
     assert isinstance(heads, nn.ModuleList)
     losses = [
         nn.functional.cross_entropy(head(features), CLUSTERS[: len(moved), i], reduction=reduction)

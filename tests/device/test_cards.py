@@ -19,7 +19,7 @@ from raygrid.cli.doctor import gpu_check
 from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import limit_memory, release
 from raygrid.core.errors import DeviceError
-from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, local_gpus
+from raygrid.core.local_gpus import NO_UTILIZATION, LocalGpu, local_gpus
 from raygrid.core.options import Options
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.costs.profiles import Profiles, kind
@@ -100,7 +100,7 @@ def test_a_plan_says_what_stands_in_the_way_here(monkeypatch: pytest.MonkeyPatch
         f"a trial of {name} needs 23.0 GiB, one T4 has 15.0: it will fail; take a larger GPU or a "
         "smaller batch"
     )
-    assert notes == [HELD, large, UNCOUNTED]
+    assert notes == [HELD, large, NO_UTILIZATION]
     assert plan_json(made, state)["marks"] == notes
     elsewhere = PlanStatus(profiles=profiles, here=here, fleet=Fleet.parse("8xCPU"))
     assert "note: " not in plan_text(made, elsewhere)
@@ -112,7 +112,7 @@ def test_a_run_here_says_once_that_nobody_counts(nvml: bool) -> None:
     heard = Heard()
     with machine(Machine(nvml=nvml, busy={0: [10]})) as cards:
         check_device(best_device(), heard)
-        assert heard.notes == ([] if nvml else [UNCOUNTED])
+        assert heard.notes == ([] if nvml else [NO_UTILIZATION])
         cards.free = 5 * GIB
         with pytest.raises(DeviceError, match=r"5\.0 of 22\.0 GiB free, this job.s share is 22\.0"):
             check_device(best_device(), heard)
@@ -132,7 +132,7 @@ def test_a_run_on_ray_says_it_once_too() -> None:
         report = {"metrics": "{}", "taken": json.dumps({**facts, "utilization": busy})}
         for _ in range(2):
             book.on_trial_result(0, [], Tune({"key": trial.key}), report)
-        assert heard.notes == ([] if busy else [UNCOUNTED])
+        assert heard.notes == ([] if busy else [NO_UTILIZATION])
     assert sharing.profiles.find("A10G", kind(made.trials[0])).memory_mb == 1500.0
 
 
@@ -143,7 +143,7 @@ class Asked(Machine):
     daemons: list[str | None] = field(default_factory=list)
 
     def call(self, name: str) -> None:
-        self.daemons.append(os.environ.get(mps.PIPES))
+        self.daemons.append(os.environ.get(mps.PIPES_VARIABLE))
         super().call(name)
 
 
@@ -156,8 +156,8 @@ def test_a_worker_uses_mps_before_cuda_is_asked_anything(
     Then come its part of the memory and a look at what is free. Ray's word for the share is the
     only thing that is replaced.
     """
-    monkeypatch.setenv(mps.PIPES, "")
-    monkeypatch.delenv(mps.PIPES)
+    monkeypatch.setenv(mps.PIPES_VARIABLE, "")
+    monkeypatch.delenv(mps.PIPES_VARIABLE)
     monkeypatch.setattr(worker, "gpu_share", lambda: share)
     (trial,) = plan([SPEC], None).trials
     setup = worker.WorkerConfig(Options(out=tmp_path, data=tmp_path), Contents({}), "")

@@ -12,7 +12,7 @@ import torch
 from raygrid.core.draws import sent
 from raygrid.core.options import Options
 from raygrid.defenses.chain import Chain
-from raygrid.engine.costs.profiles import HOOKS
+from raygrid.engine.costs.profiles import TRAINING_HOOKS
 from raygrid.engine.worker import Worker
 from raygrid.learners.base import Task
 from raygrid.nn import graphs
@@ -31,7 +31,7 @@ from tests.learners.toys import small as learner_of
 WAITING = {"affine_jitter", "ueraser_lite", "ueraser_max"}
 """Defenses of which a draw on the host decides what is computed."""
 QUICK = {"cutmix", "none", "ueraser_lite"}
-ACTING = {n for hook in HOOKS for n in acting(hook)} | {"none", "standard"}
+ACTING = {n for hook in TRAINING_HOOKS for n in acting(hook)} | {"none", "standard"}
 SUPERVISED = [
     n if n in QUICK else pytest.param(n, marks=pytest.mark.slow)
     for n in TRAINED

@@ -22,12 +22,12 @@ def test_a_long_poison_is_announced_before_it_is_made(
     absent = poison.seconds(CPU) + surrogate.seconds(CPU)
     assert missing_seconds(poison, store, CPU) == pytest.approx(absent), "the data are there"
     worker = TellingWorker(store)
-    monkeypatch.setattr(aloud, "LONG", 0.0)
+    monkeypatch.setattr(aloud, "LONG_SECONDS", 0.0)
     worker.tell_and_fetch(poison)
     said = capsys.readouterr().err
     assert f"poison {poison.label} is not there and is made first, in about " in said
     assert missing_seconds(poison, store, CPU) == 0
-    monkeypatch.setattr(aloud, "LONG", 30.0)
+    monkeypatch.setattr(aloud, "LONG_SECONDS", 30.0)
     worker.tell_and_fetch(poison)
     assert capsys.readouterr().err == ""
 

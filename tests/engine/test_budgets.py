@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raygrid.cli.main import main
-from raygrid.cli.options import AXES, with_axes
+from raygrid.cli.options import AXIS_HELP, with_axes
 from raygrid.core.errors import SpecError
 from raygrid.engine.grid import Grid, Skip
 
@@ -51,7 +51,7 @@ def test_attacks_of_the_command_line_leave_the_parts_of_a_grid_that_they_have_no
     None
 ):
     parts = (Grid(attacks=("em", "lsp")), Grid(attacks=("em",), budgets=("8/255", "l2:1.0")))
-    words = argparse.Namespace(**dict.fromkeys(AXES))
+    words = argparse.Namespace(**dict.fromkeys(AXIS_HELP))
     for given, budgets in (
         (["clean"], [("default",)]),
         (["lsp"], [("default",), ("l2:1.0",)]),

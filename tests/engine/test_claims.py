@@ -56,7 +56,7 @@ class Thief(Listener):
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
-    monkeypatch.setattr(claims, "BEAT", 0.05)
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.05)
     monkeypatch.setenv(faulty.FOLDER, str(tmp_path))
     return Options(out=tmp_path / "out", data=tmp_path, executor="inline")
 

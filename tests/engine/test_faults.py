@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 import pytest
 
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.engine.ray.private import START, patient_start
+from raygrid.engine.ray.private import NODE_START_SECONDS, patient_start
 from raygrid.storage.results import ResultLog
 from raygrid.trials.result import Result
 from tests import faulty
@@ -62,9 +62,9 @@ def head() -> Iterator[Any]:
         for name, value in {**WORDS, **QUICK_DEATH, **ObjectStore.keys, **own}.items():
             patch.setenv(name, value)
         patch.setenv("RAYGRID_CACHE", str(folder / "cache"))
-        patch.setattr(Cluster._wait_for_node, "__defaults__", (START * crowd(),))
+        patch.setattr(Cluster._wait_for_node, "__defaults__", (NODE_START_SECONDS * crowd(),))
         try:
-            with patient_start(START * crowd()):  # for its nodes too
+            with patient_start(NODE_START_SECONDS * crowd()):  # for its nodes too
                 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
                 yield cluster
         finally:

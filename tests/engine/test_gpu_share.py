@@ -16,7 +16,7 @@ from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, StoreError
 from raygrid.core.speed import CPU
 from raygrid.engine.costs.estimate import Measured, trial_seconds
-from raygrid.engine.costs.gpu_share import CARDS, LADDER, ROOM, Sharing, too_large
+from raygrid.engine.costs.gpu_share import GPU_CARDS, GPU_SHARES, MEMORY_MARGIN, Sharing, too_large
 from raygrid.engine.costs.profiles import Profile, Profiles, ProfileStore, footprints, gpu_of, kind
 from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
 from raygrid.engine.grid import Plan, plan
@@ -56,15 +56,18 @@ def share(profiles: Profiles, trial: Trial, gpu: str = "A10G") -> float:
 @pytest.mark.parametrize("gpu", ["T4", "A10G", "H100", "GeForce-RTX-5090"])
 @pytest.mark.parametrize("net", NETS)
 def test_shares_tile_a_gpu(net: str, gpu: str) -> None:
-    assert share(Profiles(), cifar(net), gpu) in LADDER
-    assert share(measured(cifar(net), 3000, gpu), cifar(net), gpu) in LADDER
+    assert share(Profiles(), cifar(net), gpu) in GPU_SHARES
+    assert share(measured(cifar(net), 3000, gpu), cifar(net), gpu) in GPU_SHARES
 
 
 def test_a_measured_trial_fits_its_share() -> None:
     trial = cifar("small_cnn")
     for megabytes in (100, 1500, 2800, 5000, 9000, 15_000):
         part = share(measured(trial, megabytes), trial)
-        assert part == 1.0 or part * CARDS["A10G"].memory_gb * 1024 >= ROOM * megabytes + CONTEXT_MB
+        assert (
+            part == 1.0
+            or part * GPU_CARDS["A10G"].memory_gb * 1024 >= MEMORY_MARGIN * megabytes + CONTEXT_MB
+        )
     assert share(measured(trial, 100), trial) == 1 / 8
     assert share(measured(trial, 9000), trial) == 1 / 2
     assert share(measured(trial, 9000, "NVIDIA H100 80GB HBM3"), trial, "H100") == 1 / 4
@@ -234,7 +237,7 @@ def test_a_plan_says_beforehand_which_gpu_is_too_small() -> None:
     (found,) = too_large(made.trials, "A10G", profiles)
     assert (found.what, found.name, found.count, found.gpu) == ("trial", kind(large), 1, "A10G")
     taken = 40_000 - held if held > 22.5 * 1024 / 2 else 40_000
-    assert found.needed == pytest.approx((ROOM * taken + CONTEXT_MB) / 1024)
+    assert found.needed == pytest.approx((MEMORY_MARGIN * taken + CONTEXT_MB) / 1024)
     assert too_large(made.trials, "H200", profiles) == []
     assert too_large(made.trials, "an unknown card", profiles) == []
     state = PlanStatus(profiles=profiles, fleet=Fleet.parse("8xA10G"))
@@ -391,7 +394,7 @@ def test_a_plan_says_what_a_fleet_makes_of_it(tmp_path: Path) -> None:
     assert found["trials_per_device"] == {"8": 16}
     assert found["cost"] == pytest.approx(8 * 1.5 * found["makespan_hours"], abs=0.01)
     assert "on 8 x A10G" in plan_text(naps(16), PlanStatus(known=False, fleet=fleet))
-    assert CARDS["H200"].memory_gb > CARDS["A10G"].memory_gb
+    assert GPU_CARDS["H200"].memory_gb > GPU_CARDS["A10G"].memory_gb
 
 
 def test_what_earlier_runs_measured_corrects_the_plan() -> None:
@@ -437,7 +440,7 @@ def test_the_fullest_device_with_room_is_taken_and_a_worker_starts_once() -> Non
     draw, rooms = random.Random(0), Rooms(5)
     free, most, held = [1.0] * 5, [0] * 5, list[tuple[int, float]]()
     for _ in range(500):
-        part = draw.choice(LADDER)
+        part = draw.choice(GPU_SHARES)
         fits = [(room, index) for index, room in enumerate(free) if room >= part]
         assert rooms.largest == max(free)
         if fits and draw.random() < 0.6:

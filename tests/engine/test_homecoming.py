@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 from raygrid.core.errors import ClusterError
-from raygrid.engine.ray.homecoming import DIGEST, INSIDE, MARK, print_log, send_home, unpack_home
-from raygrid.storage.results import SHOWN, ResultLog
+from raygrid.engine.ray.homecoming import (
+    ARCHIVE_MARK,
+    DIGEST_MARK,
+    INSIDE_JOB,
+    print_log,
+    send_home,
+    unpack_home,
+)
+from raygrid.storage.results import TABLES_MARK, ResultLog
 
 
 def row(key: str, finished: float) -> dict[str, object]:
@@ -35,7 +42,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     (there / "report.html").write_text("<p>theirs</p>")
     send_home(there)
     assert capsys.readouterr().out == "", "nothing is packed outside a job"
-    monkeypatch.setenv(INSIDE, "1")
+    monkeypatch.setenv(INSIDE_JOB, "1")
     print("before")
     send_home(there)
     print("after")
@@ -51,7 +58,7 @@ def test_rows_of_this_machine_stay_beside_those_that_come_home(log: str, tmp_pat
     assert (home / "tables" / "defense.md").read_text() == "| a |" * 5000
     assert (home / "report.html").read_text() == "<p>theirs</p>"
     before = (home / "results.jsonl").read_bytes()
-    (home / SHOWN).write_text(str(len(before)))
+    (home / TABLES_MARK).write_text(str(len(before)))
     unpack_home(log, home)
     assert (home / "results.jsonl").read_bytes() == before
     assert sorted(path.name for path in home.iterdir()) == [
@@ -88,5 +95,7 @@ def test_an_archive_cannot_leave_its_folder(tmp_path: Path) -> None:
     text = base64.b64encode(buffer.getvalue()).decode()
     digest = hashlib.sha256(text.encode()).hexdigest()
     with pytest.raises(tarfile.OutsideDestinationError):
-        unpack_home(f"{MARK}{text}\n{MARK}{DIGEST}{digest}\n", tmp_path / "home")
+        unpack_home(
+            f"{ARCHIVE_MARK}{text}\n{ARCHIVE_MARK}{DIGEST_MARK}{digest}\n", tmp_path / "home"
+        )
     assert not (tmp_path / "evil").exists()

@@ -33,7 +33,7 @@ elif not (folder / "lives").exists():
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment of a worker on a node that has the program."""
-    program = tmp_path / "bin" / mps.CONTROL
+    program = tmp_path / "bin" / mps.MPS_CONTROL
     program.parent.mkdir()
     program.write_text(PROGRAM)
     program.chmod(0o755)
@@ -75,7 +75,7 @@ def test_jobs_of_slurm_on_one_machine_do_not_share_a_daemon(
     first, second = ({**node, "SLURM_JOB_ID": job} for job in ("4711", "4712"))
     assert mps.use_mps(0.25, first)
     assert mps.use_mps(0.25, second)
-    homes = [Path(env[mps.PIPES]) for env in (first, second)]
+    homes = [Path(env[mps.PIPES_VARIABLE]) for env in (first, second)]
     assert homes == [tmp_path / f"{folder(tmp_path).name}-{job}" for job in ("4711", "4712")]
     assert all((home / "lives").exists() for home in homes)
     assert not folder(tmp_path).exists()

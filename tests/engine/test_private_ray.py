@@ -17,7 +17,7 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
 
 from raygrid.engine.ray.executor import run_on_ray
-from raygrid.engine.ray.private import NEEDED, Controller
+from raygrid.engine.ray.private import PRIVATE_ATTRIBUTES, Controller
 
 ROOT = Path(__file__).parents[2] / "raygrid"
 FILE = ROOT / "engine" / "ray" / "private.py"
@@ -38,10 +38,11 @@ def has(owner: Any, name: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("place", NEEDED)
+@pytest.mark.parametrize("place", PRIVATE_ATTRIBUTES)
 def test_the_installed_ray_has_what_is_needed_of_it(place: str) -> None:
     module, _, path = place.partition(":")
-    said = f"Ray {ray.__version__} has no {place}, which {FILE.name} needs: {NEEDED[place]}"
+    needs = PRIVATE_ATTRIBUTES[place]
+    said = f"Ray {ray.__version__} has no {place}, which {FILE.name} needs: {needs}"
     try:
         owner: Any = importlib.import_module(module)
     except ImportError:
@@ -78,7 +79,7 @@ def test_no_other_file_reaches_into_ray(path: Path) -> None:
 
 
 def test_every_private_name_of_the_file_is_listed() -> None:
-    listed = {part for place in NEEDED for part in re.split(r"[:.]", place)}
+    listed = {part for place in PRIVATE_ATTRIBUTES for part in re.split(r"[:.]", place)}
     assert private_names(FILE) - listed == set()
     assert {"_pending_trials", "_trial_to_actor", "_private"} <= private_names(FILE)
 

@@ -20,7 +20,7 @@ from tests.engine.toys import trials_of
 ray = pytest.importorskip("ray")
 
 from raygrid.engine.ray.profile import (  # noqa: E402
-    WORTH,
+    LEAST_TRIALS_MEASURED,
     on_worker,
     profile_kinds,
     unprofiled,
@@ -32,7 +32,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves processes to be 
 ROW = {"status": "done", "device": "NVIDIA A10G", "gpu_share": 1.0}
 
 
-def several(architecture: str, count: int = WORTH, defense: str = "standard") -> list[Trial]:
+def several(
+    architecture: str, count: int = LEAST_TRIALS_MEASURED, defense: str = "standard"
+) -> list[Trial]:
     where = f"{defense}/{architecture}/supervised/dvae"
     return trials_of(*(f"cifar10/clean/{where}/{seed}" for seed in range(count)))
 

@@ -27,7 +27,7 @@ from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker
 from raygrid.storage.checkpoints import pack, unpack
 from raygrid.storage.results import ResultLog
-from raygrid.storage.store import DATA, Bundle, Store
+from raygrid.storage.store import DATA_FILE, Bundle, Store
 from raygrid.trials.artifacts import Artifact, World, poison_of
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.context import TrialContext
@@ -212,7 +212,7 @@ def test_a_damaged_artifact_is_made_again_with_the_same_result(options: Options)
     spec = ["dots/lsp/none/small_cnn/supervised/brief/0"]
     before = run_grid(spec, options).results[0]
     store = options.out / "store" / "artifacts" / "poison" / before.artifacts["poison"]
-    (store / DATA).write_bytes(b"garbage")
+    (store / DATA_FILE).write_bytes(b"garbage")
     (options.out / "results.jsonl").unlink()
     after = run_grid(spec, options).results[0]
     assert essence(after) == essence(before)
@@ -404,7 +404,7 @@ def poisons(store: Store, *results: Result) -> Iterator[Bundle]:
 def test_the_mark_of_a_surrogate_is_told_everywhere(
     options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(surrogates.FLOORS, ("dots", "small_cnn"), 1.01)
+    monkeypatch.setitem(surrogates.ACCURACY_FLOORS, ("dots", "small_cnn"), 1.01)
     spec = (
         "dots/pgd(batch_size=32, steps=1, surrogate=small_cnn, surrogate_epochs=1)"
         "/none/small_cnn/supervised/brief/0"

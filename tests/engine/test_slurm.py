@@ -278,7 +278,7 @@ def test_a_command_that_is_told_of_the_end_saves_or_is_ended(code: str, tmp_path
     started = time.monotonic()
     try:
         with subprocess.Popen([sys.executable, "-c", teller, str(ready)]):
-            assert command.run(dict(os.environ)) == notice.SAVED
+            assert command.run(dict(os.environ)) == notice.SAVED_EXIT_STATUS
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert time.monotonic() - started < 30

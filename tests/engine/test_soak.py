@@ -20,7 +20,7 @@ import pytest
 
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import store_uri, sync
-from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY_TAG, PARENT_TAG, MlflowExperiment
 from tests.tracking.tracked import planned, row
 
 pytest.importorskip("ray")
@@ -77,7 +77,7 @@ class Whole:
 
     def runs(self) -> tuple[MlflowExperiment, list[Any]]:
         experiment = MlflowExperiment.of(self.out, store_uri(self.out))
-        return experiment, sorted(experiment.search(), key=lambda run: PARENT in run.data.tags)
+        return experiment, sorted(experiment.search(), key=lambda run: PARENT_TAG in run.data.tags)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def second_run(made: Whole) -> str:
     experiment, (_, child, *_) = made.runs()
     again = experiment.client.create_run(experiment.id, tags=child.data.tags)
     experiment.client.update_run(again.info.run_id, status="FINISHED")
-    return f"MLflow has 2 runs of {child.data.tags[KEY][:12]}"
+    return f"MLflow has 2 runs of {child.data.tags[KEY_TAG][:12]}"
 
 
 def second_parent(made: Whole) -> str:

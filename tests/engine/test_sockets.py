@@ -51,18 +51,20 @@ def test_the_usual_folder_is_rays(names: dict[str, str], folder: str) -> None:
 def test_the_longest_folder_takes_rays_longest_socket() -> None:
     """`raylet` and `plasma_store` in a session named by time and process, pids of seven digits."""
     session = "session_2026-11-29_12-15-35_123456_4194304/sockets/plasma_store.1"
-    fits = {"RAY_TMPDIR": "/" + "x" * (sockets.LONGEST - len("//ray"))}
+    fits = {"RAY_TMPDIR": "/" + "x" * (sockets.SOCKET_FOLDER_BYTES - len("//ray"))}
     longer = {"RAY_TMPDIR": fits["RAY_TMPDIR"] + "x"}
     assert not sockets.too_long(fits)
     assert len(f"{sockets.usual_folder(fits)}/{session}") <= 107
     assert sockets.too_long(longer)
-    assert sockets.too_long({"RAY_TMPDIR": "/" + "ü" * (sockets.LONGEST // 2)}), "bytes count"
+    assert sockets.too_long({"RAY_TMPDIR": "/" + "ü" * (sockets.SOCKET_FOLDER_BYTES // 2)}), (
+        "bytes count"
+    )
 
 
 def test_a_folder_of_somebody_else_is_not_taken(
     deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "SHORT", tmp_path)
+    monkeypatch.setattr(sockets, "SHORT_FOLDER", tmp_path)
     made = sockets.short_folder()
     assert made == sockets.short_folder()
     assert made.stat().st_mode & 0o777 == 0o700
@@ -73,7 +75,7 @@ def test_a_folder_of_somebody_else_is_not_taken(
     made.symlink_to(deep)
     with pytest.raises(StartError, match=f"no socket fits into {deep}/ray, which has"):
         sockets.short_folder()
-    monkeypatch.setattr(sockets, "SHORT", tmp_path / "absent")
+    monkeypatch.setattr(sockets, "SHORT_FOLDER", tmp_path / "absent")
     (check,) = (c for c in examine(Options(out=tmp_path, data=tmp_path)) if c.name == "ray")
     assert check.state == "fault"
     assert "cannot be made (No such file or directory)" in check.text

@@ -20,7 +20,7 @@ import pytest
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import Tunnel, Way, wait_for_answer
-from raygrid.engine.ray.homecoming import INSIDE, MARK
+from raygrid.engine.ray.homecoming import ARCHIVE_MARK, INSIDE_JOB
 from raygrid.storage.results import ResultLog
 from tests.patience import crowd
 from tests.ports import free_ports
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_job_drives_the_cluster_it_is_in(tmp_path: Path) -> None:
-    place = launch.decide("http://x:1", {INSIDE: "1"}, tmp_path)
+    place = launch.decide("http://x:1", {INSIDE_JOB: "1"}, tmp_path)
     assert place == launch.Place("direct", "auto")
 
 
@@ -127,7 +127,7 @@ def test_the_command_submits_itself_and_brings_its_tables_home(
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "job raygrid-full_grid-quick-" in done.stderr
-    assert MARK not in done.stdout
+    assert ARCHIVE_MARK not in done.stdout
     assert (tmp_path / "out" / "tables" / "defense.md").exists()
     assert (tmp_path / "out" / "report.html").exists()
 

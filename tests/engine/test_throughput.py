@@ -8,9 +8,16 @@ import multiprocessing
 import pytest
 
 from raygrid.core.errors import DeviceError
-from raygrid.engine.costs.gpu_share import CARDS, fitting
+from raygrid.engine.costs.gpu_share import GPU_CARDS, fitting
 from raygrid.engine.costs.measure import Rehearsal
-from raygrid.engine.costs.throughput import GAIN, Process, _serve, measure, profitable, together
+from raygrid.engine.costs.throughput import (
+    LEAST_GAIN,
+    Process,
+    _serve,
+    measure,
+    profitable,
+    together,
+)
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import best_device
 from tests import plugin
@@ -79,12 +86,12 @@ def test_memory_is_the_bound() -> None:
     assert all(member.ended for member in short.members)
     with pytest.raises(DeviceError, match="out of memory"):
         together(Card(100, 100, holds=0).start, 8, 3.0)
-    total = CARDS["A10G"].memory_gb * 1024
+    total = GPU_CARDS["A10G"].memory_gb * 1024
     assert [fitting(mb, total) for mb in (19_000, 9000, 4000, 1000)] == [1, 2, 4, 13]
 
 
 def test_a_gain_counts_from_the_best_so_far() -> None:
-    assert profitable({1: 100, 2: 150, 4: 150 * GAIN - 1, 8: 400}) == 2
+    assert profitable({1: 100, 2: 150, 4: 150 * LEAST_GAIN - 1, 8: 400}) == 2
     assert profitable({1: 100, 2: 150, 4: 165, 8: 181}) == 4
 
 

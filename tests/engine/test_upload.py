@@ -81,7 +81,7 @@ def test_of_a_tree_of_code_alone_nothing_is_left_at_home(tmp_path: Path) -> None
 def test_too_much_is_one_error_that_names_the_largest(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "LIMIT", 50)
+    monkeypatch.setattr(upload, "UPLOAD_BYTES", 50)
     with pytest.raises(ClusterError, match=r"too large to send.*largest: raygrid 0\.0 MB"):
         what_to_send(tree)
 

@@ -19,7 +19,7 @@ import torch
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.core.errors import Moving, StoreError
-from raygrid.core.retry import PATIENCE, patiently
+from raygrid.core.retry import RETRY_SECONDS, patiently
 from raygrid.engine import notice
 from raygrid.engine.grid import plan
 from raygrid.engine.local import run_inline
@@ -57,7 +57,7 @@ def test_a_disk_that_is_full_for_a_minute_costs_time_alone(
     monkeypatch.setattr(store_module.os, "rename", Failing(os.rename, 5, FULL))
     patiently(lambda: store.put("poison", "k", BUNDLE))
     assert store.get("poison", "k") is not None
-    assert sum(hurried) < 60 < sum(PATIENCE)
+    assert sum(hurried) < 60 < sum(RETRY_SECONDS)
     log = ResultLog(tmp_path / "rows")
     monkeypatch.setattr(store_module.os, "fsync", Failing(os.fsync, 2, FULL))
     patiently(lambda: log.append({"key": "x", "spec": "s", "status": "done"}))
@@ -71,7 +71,7 @@ def test_a_disk_that_stays_full_is_an_error_after_all(
     monkeypatch.setattr(store_module.os, "rename", Failing(None, 99, FULL))
     with pytest.raises(StoreError, match="No space left"):
         patiently(lambda: store.put("poison", "k", BUNDLE))
-    assert tuple(hurried) == PATIENCE
+    assert tuple(hurried) == RETRY_SECONDS
 
 
 def test_a_folder_that_may_not_be_written_is_not_waited_for(
@@ -103,7 +103,7 @@ def test_a_checkpoint_is_waited_for_while_its_store_is_away(
     partial.save(BUNDLE)
     monkeypatch.setattr(store, "get", Failing(store.get, 2, StoreError("away", passing=True)))
     assert partial.load() is not None
-    assert hurried == list(PATIENCE[:2])
+    assert hurried == list(RETRY_SECONDS[:2])
     monkeypatch.setattr(store, "get", Failing(store.get, 1, StoreError("denied")))
     assert partial.load() is None
     assert len(hurried) == 2

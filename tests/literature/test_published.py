@@ -46,7 +46,7 @@ COUNTS = {  # rows, rows with a spec, rows marked as suspect
     "op": (1, 0, 0),
     "entf": (1, 0, 0),
 }
-FIRST = names.PAPERS[:5]
+FIRST = names.PAPER_NAMES[:5]
 """Whose numbers lie beside the checkout as well."""
 
 
@@ -59,7 +59,7 @@ def test_every_row_is_a_spec_or_has_a_reason() -> None:
     assert rows.loc[rows["spec"].notna(), "accuracy"].between(0, 1).all()
 
 
-@pytest.mark.parametrize("paper", names.PAPERS)
+@pytest.mark.parametrize("paper", names.PAPER_NAMES)
 def test_counts_are_those_of_the_files(paper: str) -> None:
     rows = load()
     rows = rows[rows["paper"] == paper]
@@ -327,7 +327,7 @@ def test_cards_cite_what_the_papers_print_under_the_method_that_they_ran() -> No
         if not names_in(text) <= printed:
             continue
         found = find(text) or find(text, "target_success")
-        if found is not None and found.best.paper not in names.PAPERS:
+        if found is not None and found.best.paper not in names.PAPER_NAMES:
             found = None
         values = [] if found is None else [found.best.value, *(f.value for f in found.others)]
         if found is None or not found.own or value not in values:

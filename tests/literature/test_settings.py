@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.literature.names import CODES, PAPERS, Row
+from raygrid.literature.names import CODE_PAPERS, PAPER_NAMES, PrintedRow
 from tests.settings import (
     apbench,
     bridgepure,
@@ -54,25 +54,25 @@ RULES = {
 FILES = ("settings.csv", "settings_later.csv")
 
 
-def rows_of(paper: str) -> list[Row]:
+def rows_of(paper: str) -> list[PrintedRow]:
     folder = resources.files("raygrid.literature") / "data"
     texts = [(folder / name).read_text() for name in FILES]
     rows = [row for text in texts for row in csv.DictReader(text.splitlines())]
     return [row for row in rows if row["paper"] == paper]
 
 
-def said(row: Row) -> str:
+def said(row: PrintedRow) -> str:
     return ",".join(row[name] for name in ("paper", "table", "item", "setting", "value"))
 
 
-def rules_of(row: Row) -> list[Rule]:
+def rules_of(row: PrintedRow) -> list[Rule]:
     return [rule for rule in RULES[row["paper"]] if rule.covers(row)]
 
 
 def test_all_papers_are_asked() -> None:
-    assert tuple(RULES) == (*PAPERS, *CODES)
-    assert sum(len(rows_of(paper)) for paper in PAPERS[:5]) == 519
-    assert sum(len(rows_of(paper)) for paper in (*PAPERS[5:], *CODES)) == 222
+    assert tuple(RULES) == (*PAPER_NAMES, *CODE_PAPERS)
+    assert sum(len(rows_of(paper)) for paper in PAPER_NAMES[:5]) == 519
+    assert sum(len(rows_of(paper)) for paper in (*PAPER_NAMES[5:], *CODE_PAPERS)) == 222
 
 
 def test_the_shipped_settings_are_the_reference(shared: Path) -> None:

@@ -22,7 +22,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.defenses.advcl import (
     ADVERSARIAL,
     BENIGN,
-    HEADS,
+    CLUSTER_HEADS,
     LABELED,
     AdvCl,
     embed,
@@ -165,7 +165,7 @@ def still(defense: AdvCl) -> tuple[Tensor, float]:
         return loss, four
     with routed(made, LABELED):
         features = made.branch.network.features(x0)
-    heads = made.get_submodule(HEADS).heads
+    heads = made.get_submodule(CLUSTER_HEADS).heads
     assert isinstance(heads, nn.ModuleList)
     scores = [head(features) for head in heads]
     assert [s.shape[1] for s in scores] == [2, 5]

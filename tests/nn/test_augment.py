@@ -12,7 +12,7 @@ from torch import Tensor
 from raygrid.core.errors import SpecError
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import CropFlip, Views, color, standard
-from raygrid.nn.augment.resize import DRAWS, Boxes, boxes_of, crop_resize
+from raygrid.nn.augment.resize import BOX_DRAWS, Boxes, boxes_of, crop_resize
 
 N, SIDE = 24, 20
 EVERYTHING = Views(jitter=0.7, gray=0.3, blur=0.5)
@@ -85,7 +85,7 @@ def test_boxes_follow_the_law_of_random_resized_crop() -> None:
     from torchvision.transforms import RandomResizedCrop
 
     n, scale, ratio = 20_000, (0.2, 1.0), (3 / 4, 4 / 3)
-    draws = torch.rand(n, DRAWS, generator=generator("law"))
+    draws = torch.rand(n, BOX_DRAWS, generator=generator("law"))
     boxes = boxes_of(draws, (SIDE, SIDE), scale, ratio)
     assert bool((boxes.corner >= 0).all())
     assert bool((boxes.corner + boxes.extent <= SIDE).all())
@@ -106,7 +106,7 @@ def test_boxes_follow_the_law_of_random_resized_crop() -> None:
 
 
 def test_a_ratio_that_never_fits_falls_back() -> None:
-    draws = torch.rand(50, DRAWS, generator=generator("fallback"))
+    draws = torch.rand(50, BOX_DRAWS, generator=generator("fallback"))
     boxes = boxes_of(draws, (8, 8), (1.0, 1.0), (2.0, 2.5))
     assert boxes.extent.unique(dim=0).tolist() == [[4, 8]]
 

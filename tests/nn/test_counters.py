@@ -9,7 +9,7 @@ from torch import nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.seeds import Stream
-from raygrid.nn.counters import NAME, drop_counters
+from raygrid.nn.counters import BATCH_COUNTER, drop_counters
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.steps import Batch, Step, classify_step
 from raygrid.nn.trainer import Trainer
@@ -35,7 +35,7 @@ def test_dropping_the_counts_changes_no_number() -> None:
         assert torch.equal(one, other)
     states = counting.state_dict(), silent.state_dict()
     assert states[0].keys() == states[1].keys()
-    counts = [name for name in states[0] if name.endswith(NAME)]
+    counts = [name for name in states[0] if name.endswith(BATCH_COUNTER)]
     assert len(counts) > 4
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]) or name in counts

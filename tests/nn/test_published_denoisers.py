@@ -16,7 +16,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import at_side
 from raygrid.engine.grid import plan
 from raygrid.nn.diffusion import content, fault, files, guided, loaded, unet
-from raygrid.nn.diffusion.ddpmpp import DDPMPP, LAYOUTS
+from raygrid.nn.diffusion.ddpmpp import DDPMPP, DDPMPP_LAYOUTS
 from raygrid.nn.diffusion.files import WeightsSource
 from raygrid.nn.diffusion.guided import GUIDED
 from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
@@ -29,8 +29,8 @@ from tests.nn.toys import CPU, rng
 @pytest.mark.parametrize(
     ("family", "layout", "side", "width", "size"),
     [
-        (DDPMPP, LAYOUTS[0], 32, 128, 106_632_579),  # `cifar10_ddpmpp_deep_continuous`
-        (GUIDED, guided.LAYOUTS[0], 256, 256, 552_814_086),  # `256x256_diffusion_uncond`
+        (DDPMPP, DDPMPP_LAYOUTS[0], 32, 128, 106_632_579),  # `cifar10_ddpmpp_deep_continuous`
+        (GUIDED, guided.GUIDED_LAYOUTS[0], 256, 256, 552_814_086),  # `256x256_diffusion_uncond`
     ],
 )
 def test_networks_have_the_sizes_of_the_published_ones(
@@ -42,7 +42,7 @@ def test_networks_have_the_sizes_of_the_published_ones(
     assert sum(p.numel() for p in network.parameters()) == size
 
 
-def tiny(layout: Layout = LAYOUTS[2], width: int = 4) -> DiffusionUNet:
+def tiny(layout: Layout = DDPMPP_LAYOUTS[2], width: int = 4) -> DiffusionUNet:
     """A small network of score-SDE."""
     return DiffusionUNet(DDPMPP, layout, 32, width)
 
@@ -62,7 +62,7 @@ def filled(network: DiffusionUNet) -> DiffusionUNet:
     ("network", "label", "first", "second", "mean"),
     [
         (
-            DiffusionUNet(DDPMPP, LAYOUTS[2], 32, 8),
+            DiffusionUNet(DDPMPP, DDPMPP_LAYOUTS[2], 32, 8),
             999 * 60 / 1000,
             [2.4005, -2.15057, -0.8454],
             [1.76807, -3.18124, -0.26633],
@@ -100,7 +100,7 @@ def score_sde(path: Path, network: DiffusionUNet, **changed: Any) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DDPMPP_LAYOUTS)
 def test_a_checkpoint_of_score_sde_gives_its_averaged_network(
     layout: Layout, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Trigger
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene, SetupRule
-from raygrid.protocols.setups.triples import FILES, Triple, read_triples, write_triple
+from raygrid.protocols.setups.triples import TRIPLE_FILES, Triple, read_triples, write_triple
 from tests.conftest import toy
 from tests.protocols.toys import Evil
 
@@ -60,10 +60,10 @@ def test_nothing_is_lost_on_the_way_out_and_back(trigger: bool, tmp_path: Path) 
     made = triple(trigger=trigger)
     write_triple(made, tmp_path / "2")
     assert same(read_triples(tmp_path / "2"), made)
-    poisons = pickle.loads((tmp_path / "2" / FILES[0]).read_bytes())
+    poisons = pickle.loads((tmp_path / "2" / TRIPLE_FILES[0]).read_bytes())
     assert isinstance(poisons[0][0], Image.Image)
     assert poisons[0][0].size == (16, 16)
-    target = pickle.loads((tmp_path / "2" / FILES[2]).read_bytes())
+    target = pickle.loads((tmp_path / "2" / TRIPLE_FILES[2]).read_bytes())
     assert len(target) == (4 if trigger else 2)
     if trigger:
         assert target[2].dtype == torch.float32
@@ -86,7 +86,7 @@ def test_the_benchmarks_own_files_come_in_and_go_out_again(protocol: int, tmp_pa
     )
     folder = tmp_path / "official"
     folder.mkdir()
-    for name, content in zip(FILES, contents, strict=True):
+    for name, content in zip(TRIPLE_FILES, contents, strict=True):
         (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
     assert same(read_triples(folder), made)
     write_triple(read_triples(folder), tmp_path / "again")
@@ -97,7 +97,7 @@ def test_the_first_release_had_a_bare_target(tmp_path: Path) -> None:
     made = triple(trigger=False)
     write_triple(made, tmp_path / "2")
     picture = Image.fromarray(made.target.permute(1, 2, 0).numpy())
-    (tmp_path / "2" / FILES[2]).write_bytes(pickle.dumps(picture))
+    (tmp_path / "2" / TRIPLE_FILES[2]).write_bytes(pickle.dumps(picture))
     found = read_triples(tmp_path / "2")
     assert found.target_label is None
     assert torch.equal(found.target, made.target)
@@ -105,7 +105,7 @@ def test_the_first_release_had_a_bare_target(tmp_path: Path) -> None:
     assert read_triples(tmp_path / "again").target_label is None
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", TRIPLE_FILES)
 def test_pickles_that_want_to_run_something_are_refused(name: str, tmp_path: Path) -> None:
     write_triple(triple(), tmp_path / "2")
     (tmp_path / "2" / name).write_bytes(pickle.dumps([Evil()]))
@@ -125,20 +125,20 @@ def test_code_inside_a_patch_is_refused(tmp_path: Path) -> None:
     made = triple()
     write_triple(made, tmp_path / "2")
     picture = Image.fromarray(made.target.permute(1, 2, 0).numpy())
-    (tmp_path / "2" / FILES[2]).write_bytes(pickle.dumps((picture, 1, Storage(), [0, 0])))
+    (tmp_path / "2" / TRIPLE_FILES[2]).write_bytes(pickle.dumps((picture, 1, Storage(), [0, 0])))
     with pytest.raises(DataError, match="not a pickle of pictures"):
         read_triples(tmp_path / "2")
 
 
 def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
     write_triple(triple(), tmp_path / "2")
-    (tmp_path / "2" / FILES[0]).write_bytes(b"nothing")
+    (tmp_path / "2" / TRIPLE_FILES[0]).write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"poisons\.pickle is not a pickle"):
         read_triples(tmp_path / "2")
-    (tmp_path / "2" / FILES[0]).unlink()
+    (tmp_path / "2" / TRIPLE_FILES[0]).unlink()
     with pytest.raises(DataError, match=r"poisons\.pickle cannot be read"):
         read_triples(tmp_path / "2")
-    (tmp_path / "2" / FILES[0]).write_bytes(pickle.dumps([1, 2]))
+    (tmp_path / "2" / TRIPLE_FILES[0]).write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(DataError, match="does not hold poisons"):
         read_triples(tmp_path / "2")
 

@@ -12,7 +12,7 @@ from raygrid.cli.main import main
 from raygrid.core.errors import DataError
 from raygrid.core.spec import Part
 from raygrid.literature import lookup
-from raygrid.reports.analysis.agreement import TIE, agreement
+from raygrid.reports.analysis.agreement import TIE_DIFFERENCE, agreement
 from raygrid.reports.analysis.counterparts import group_order
 from raygrid.reports.figures.agreement import draw_agreement
 from raygrid.reports.tables.kinds import table
@@ -109,7 +109,7 @@ def test_winners_that_no_measurement_tells_apart_tie() -> None:
     near = winner(row("ar", "standard", 0.1085), row("lsp", "standard", 0.1))
     assert (near["by_printed"], near["by_measured"], near["same"]) == ("ar", "lsp", "tie")
     assert near["loss_acc"] == pytest.approx(printed("lsp", "standard") - printed("ar", "standard"))
-    far = winner(row("ar", "standard", 0.1 + TIE + 0.001), row("lsp", "standard", 0.1))
+    far = winner(row("ar", "standard", 0.1 + TIE_DIFFERENCE + 0.001), row("lsp", "standard", 0.1))
     assert far["same"] == "no"
 
 

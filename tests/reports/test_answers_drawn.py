@@ -16,7 +16,7 @@ from raygrid.reports.analysis.questions import (
 from raygrid.reports.analysis.records import Records
 from raygrid.reports.figures.changes import draw_changes
 from raygrid.reports.figures.embeddings import apart, sample
-from raygrid.reports.figures.scatters import ACCURACIES, ANSWERS
+from raygrid.reports.figures.scatters import ACCURACY_LABELS, POISON_LABELS
 from raygrid.trials.examples import first_of_classes
 from tests.conftest import toy
 from tests.finished import LSP, SPECS, command, result_of
@@ -78,7 +78,10 @@ def test_trials_are_drawn_against_answers_about_their_poisons(
     (figure,) = saved
     answer = "transfer_rate" if victims else "psnr"
     axes = figure.axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == (ANSWERS[answer], ACCURACIES[accuracy])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (
+        POISON_LABELS[answer],
+        ACCURACY_LABELS[accuracy],
+    )
     handles, labels = axes.get_legend_handles_labels()
     shown = {
         label.split("  ")[1]: tuple(float(v[0]) for v in handle.get_data())  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from raygrid.core.images import Images
-from raygrid.reports.drawing import DPI, GUESSING, LEAST, PAGE
+from raygrid.reports.drawing import DPI, GUESSING_COLOR, LEAST_FONT_POINTS, PAGE_INCHES
 from raygrid.reports.figures.changes import draw_changes
 from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.lines import by_epoch
@@ -92,9 +92,9 @@ ACCURACIES = ALL[:-2]  # the others show images
 def test_pictures_are_legible_on_a_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn(name)
     assert figure.dpi == DPI == 150
-    scale = min(1.0, PAGE / figure.get_figwidth())
+    scale = min(1.0, PAGE_INCHES / figure.get_figwidth())
     for text in letters(figure, monkeypatch):
-        assert scale * text.get_fontsize() > LEAST - 0.15, text.get_text()
+        assert scale * text.get_fontsize() > LEAST_FONT_POINTS - 0.15, text.get_text()
         box = text.get_window_extent()
         inside = box.x0 > -2 and box.x1 < figure.bbox.width + 2
         assert inside, f"{text.get_text()!r} is cut off"
@@ -120,7 +120,9 @@ def letters(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
 def test_the_level_of_chance_is_drawn(name: str) -> None:
     """One in ten, the classes of photo_digits; on a heatmap's scale of colors, else as a line."""
     figure = drawn(name)
-    lines = [line for axes in figure.axes for line in axes.lines if line.get_color() == GUESSING]
+    lines = [
+        line for axes in figure.axes for line in axes.lines if line.get_color() == GUESSING_COLOR
+    ]
     ends = {
         float(v) for line in lines for data in line.get_data() for v in data if len(set(data)) == 1
     }  # type: ignore[arg-type]

@@ -9,12 +9,12 @@ import json
 import pytest
 from rich.console import Console
 
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.reports.tables.escape import escape
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.render import json_text, markdown, plain_text, show, terminal
-from raygrid.reports.tables.tidy import COLUMNS, OPTIONAL, csv_text
+from raygrid.reports.tables.tidy import OPTIONAL_COLUMNS, TABLE_COLUMNS, csv_text
 from raygrid.reports.tables.trial_lines import trial_lines
 from tests.reports.rows import CIFAR, derived, grid, trial
 
@@ -78,7 +78,7 @@ def test_csv_is_tidy() -> None:
     assert len(lines) == len(made.cells)
     assert not [text for line in lines for text in line.values() if text[:1] in ("{", "[")]
     names = list(lines[0])
-    assert names == [*COLUMNS, *(name for name in OPTIONAL if name in names)]
+    assert names == [*TABLE_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in names)]
     assert len(names) <= 30
     by = {(line["attack"], line["defense"], line["dataset"]): line for line in lines}
     lsp = by["lsp", "standard", "photo_digits"]
@@ -95,11 +95,11 @@ def test_a_table_in_a_pipe_loses_no_number(capsys: pytest.CaptureFixture[str]) -
     """80 columns, which rich takes where it cannot know, would cut them off."""
     rows = [
         trial(f"cifar10/tp/standard/resnet18/{learner}/tp/0", 0.1234 + i / 100)
-        for i, learner in enumerate(SIX)
+        for i, learner in enumerate(SIX_LEARNERS)
     ]
     show(table("worst-learner", trial_lines(rows)))
     text = capsys.readouterr().out
-    for i in range(len(SIX)):
+    for i in range(len(SIX_LEARNERS)):
         assert f"{12.34 + i:.1f}" in text
     assert "…" not in text
 

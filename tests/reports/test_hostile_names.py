@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from raygrid.core.spec import TrialSpec
-from raygrid.core.text import FILE_NAME, clipped, file_name_part
+from raygrid.core.text import FILE_NAME_LETTERS, clipped, file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.reports.drawing import blank, folded, legible, name_ticks
 from raygrid.reports.figures.changes import draw_changes
@@ -23,7 +23,7 @@ from raygrid.reports.figures.write import write_figures
 from raygrid.reports.page.folders import RunFolder
 from raygrid.reports.page.write import write_page
 from raygrid.reports.tables.trial_lines import in_order
-from raygrid.storage.results import PAGE, ResultLog
+from raygrid.storage.results import REPORT_FILE, ResultLog
 from tests.conftest import toy
 from tests.reports.rows import trial, write_tables
 from tests.reports.test_pictures import noisy, recorded
@@ -96,7 +96,7 @@ def test_names_of_files_are_short_and_tell_names_apart() -> None:
     odd = [*HOSTILE.values(), "a'b", 'a"b', "a$b", "中", "文", "x" * 3001]
     parts = [file_name_part(each) for each in odd]
     assert len(set(parts)) == len(parts)
-    assert max(map(len, parts)) <= FILE_NAME + 9
+    assert max(map(len, parts)) <= FILE_NAME_LETTERS + 9
     assert all(part.isascii() and "/" not in part for part in parts)
 
 
@@ -155,7 +155,9 @@ def test_a_run_of_hostile_names_has_its_tables_and_figures(key: str, tmp_path: P
         figures = write_figures(tmp_path, rows)
         for row in rows:
             ResultLog(tmp_path / "results.jsonl").append(row)
-        page = write_page([RunFolder("run", tmp_path, tuple(in_order(rows)), "")], tmp_path / PAGE)
+        page = write_page(
+            [RunFolder("run", tmp_path, tuple(in_order(rows)), "")], tmp_path / REPORT_FILE
+        )
     assert len([path for path in tables if path.suffix == ".tex"]) >= 2
     pictures = [path for path in (*tables, *figures) if path.suffix == ".png"]
     assert len(pictures) == len(set(pictures)) >= 4

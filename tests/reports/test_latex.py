@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.reports.tables.escape import escape, escape_lines
-from raygrid.reports.tables.kinds import KINDS, table
+from raygrid.reports.tables.kinds import TABLE_KINDS, table
 from raygrid.reports.tables.latex import PREAMBLE, latex
 from raygrid.reports.tables.layout import Table
 from raygrid.reports.tables.trial_lines import trial_lines
@@ -60,7 +60,7 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
         for defense in ("standard", "jpeg", "jpeg(quality=50)", "early_stopping")
         for seed in (0, 1)
     ]
-    rows += [trial(TOY.format("lsp", "standard", learner, 0), 0.5) for learner in SIX[1:]]
+    rows += [trial(TOY.format("lsp", "standard", learner, 0), 0.5) for learner in SIX_LEARNERS[1:]]
     rows += [
         trial(f"cifar10/{attack}/standard/{network}/supervised/apbench/0", 0.3)
         for attack in ("clean", "em_apb", "em")
@@ -93,7 +93,7 @@ def faults(log: str) -> list[str]:
     return [*long, *(f"{points} pt too wide" for points in wide if float(points) > SLACK)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TABLE_KINDS)
 def test_every_kind_of_table_compiles_and_fits_the_page(kind: str, tmp_path: Path) -> None:
     made = table(kind, trial_lines(rows_of(kind)))
     assert made.panels, f"these rows do not suffice for {kind}"

@@ -17,12 +17,12 @@ from raygrid.cli.main import main
 from raygrid.core.errors import DataError
 from raygrid.literature.printed import Apart, Printed
 from raygrid.reports.page import write as write_module
-from raygrid.reports.page.combinations import EPOCHS, GridLine, published_entry, trial_facts
+from raygrid.reports.page.combinations import CURVE_POINTS, GridLine, published_entry, trial_facts
 from raygrid.reports.page.folders import labels_of, read_folders
-from raygrid.reports.page.panels import HEADINGS
+from raygrid.reports.page.panels import PANEL_HEADINGS
 from raygrid.reports.page.write import contents, poison_pictures, report, script_json
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.kinds import KINDS
+from raygrid.reports.tables.kinds import TABLE_KINDS
 from raygrid.tracking.journal import picture_of
 from tests.reports.rows import CIFAR, TOY, trial, write_tables
 
@@ -159,7 +159,7 @@ def test_pictures_of_poisons_are_in_the_page_as_far_as_there_is_room(
         file.write_bytes(b"picture of " + bytes([seed]) * 30)
     poisons, absent = poison_pictures(read_folders([folder]))
     assert (list(poisons), absent) == (["key0", "key1"], [])
-    monkeypatch.setattr(write_module, "POISONS", 100)
+    monkeypatch.setattr(write_module, "POISON_PICTURE_BYTES", 100)
     content = contents(read_folders([folder]))
     assert (list(content["poisons"]), content["absent"]) == (["key0"], ["key1"])
 
@@ -188,7 +188,7 @@ def test_long_curves_and_errors_are_shortened_with_a_word() -> None:
     history = [*epochs(499, 0.5), {"epoch": 500, "test_acc": 0.75, "train_loss": float("inf")}]
     facts = trial_facts(trial("a/b", 0.75, history=history, error="x" * 9000), 0)
     curve = facts["curve"]
-    assert len(curve["epochs"]) <= EPOCHS
+    assert len(curve["epochs"]) <= CURVE_POINTS
     assert (curve["epochs"][-1], curve["acc"][-1], curve["loss"][-1]) == (500, 75.0, None)
     assert set(b - a for a, b in zip(curve["epochs"], curve["epochs"][1:], strict=False)) == {
         curve["step"]
@@ -252,7 +252,7 @@ def test_five_hundred_trials_are_a_small_page_in_seconds(tmp_path: Path) -> None
 
 
 def test_every_kind_of_table_has_its_place_on_the_page() -> None:
-    assert set(HEADINGS) == set(KINDS)
+    assert set(PANEL_HEADINGS) == set(TABLE_KINDS)
 
 
 def test_a_published_number_says_its_protocol_and_what_contradicts_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.reports.page.write import report
 from tests.reports.rows import CIFAR, TOY, trial
 from tests.reports.test_page import EVIL, Json, epochs, measured, write_rows
@@ -182,7 +182,7 @@ def ten_thousand() -> list[Json]:
             for a in ("clean", *(f"lsp(patch={p})" for p in range(1, 28)))
             for d in ("standard", *(f"jpeg(quality={q})" for q in range(10, 24)))
             for n in ("resnet18", "resnet50", "vgg19", "small_cnn")
-            for learner in SIX
+            for learner in SIX_LEARNERS
         )
     ]
 

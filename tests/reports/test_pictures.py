@@ -18,10 +18,16 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
-from raygrid.reports.drawing import PAGE
+from raygrid.reports.drawing import PAGE_INCHES
 from raygrid.reports.figures.changes import draw_changes
 from raygrid.reports.figures.embeddings import apart, draw_tsne_of_changes
-from raygrid.reports.figures.gallery import LEFT, TOP, draw_gallery, names_of_classes, stretch
+from raygrid.reports.figures.gallery import (
+    LEFT_PIXELS,
+    TOP_PIXELS,
+    draw_gallery,
+    names_of_classes,
+    stretch,
+)
 from raygrid.reports.figures.maps import draw_maps
 from raygrid.trials.poisons import Poisoned
 from tests.conftest import toy
@@ -272,7 +278,7 @@ def test_images_stay_large_enough_for_a_page_however_often_they_are_drawn() -> N
         grid = np.array(figure.axes).reshape(2, 1 + len(ways))
         assert {len(tiles(axes, 8)) for axes in grid[1]} == {classes}
         inches = figure.get_figwidth() / grid.shape[1] / classes
-        assert min(1.0, PAGE / figure.get_figwidth()) * inches > 0.3
+        assert min(1.0, PAGE_INCHES / figure.get_figwidth()) * inches > 0.3
 
 
 def test_galleries_of_different_images_or_of_no_change_are_refused() -> None:
@@ -323,14 +329,16 @@ def test_a_gallery_says_its_scale_and_what_classes_are_called(tmp_path: Path) ->
     file = draw_gallery(before, after, ["cat", "a name that is too long"], "x", tmp_path / "g.png")
     with Image.open(file) as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    clean, change, poisoned = (pixels[TOP + row * 100 : TOP + row * 100 + 96] for row in range(3))
-    left, right = (slice(LEFT + 100 * n, LEFT + 100 * n + 96) for n in (0, 1))
+    clean, change, poisoned = (
+        pixels[TOP_PIXELS + row * 100 : TOP_PIXELS + row * 100 + 96] for row in range(3)
+    )
+    left, right = (slice(LEFT_PIXELS + 100 * n, LEFT_PIXELS + 100 * n + 96) for n in (0, 1))
     assert (clean[:, left] == 100).all()
     assert (poisoned[0, left][0] == [110, 100, 100]).all()
     assert change[0, left][0].tolist() == [255, 128, 128]  # the largest change fills the range
     assert change[-1, right][0].tolist() == [128, 64, 128]  # all by the same factor
     assert change[0, right][0].tolist() == [128, 128, 128]  # none is gray
-    beside = pixels[TOP + 100 : TOP + 200, :LEFT]
+    beside = pixels[TOP_PIXELS + 100 : TOP_PIXELS + 200, :LEFT_PIXELS]
     assert (beside < 128).any()  # the factor and the range are written there
 
 

@@ -357,8 +357,8 @@ def test_broken_lines_are_told_of_once(
 
 def test_options_of_questions_are_all_in_the_table() -> None:
     for add, takes, own in (
-        (add_evaluate, evaluate.TAKES, {"help", "question", "specs"}),
-        (add_figure, figure.TAKES, {"help", "figure", "specs", "file"}),
+        (add_evaluate, evaluate.QUESTION_OPTIONS, {"help", "question", "specs"}),
+        (add_figure, figure.FIGURE_OPTIONS, {"help", "figure", "specs", "file"}),
     ):
         parser = argparse.ArgumentParser()
         add(parser)

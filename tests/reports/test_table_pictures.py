@@ -9,7 +9,7 @@ import pytest
 from matplotlib.text import Text
 
 from raygrid.reports.page.write import shades
-from raygrid.reports.tables.heatmaps import SCALES
+from raygrid.reports.tables.heatmaps import SCALE_LABELS
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.plots import picture
@@ -62,7 +62,7 @@ def test_the_scale_of_a_single_row_is_named_in_full(metric: str) -> None:
     figure.canvas.draw()
     label = figure.axes[1].yaxis.label
     box = label.get_window_extent()
-    assert label.get_text().replace("\n", " ") == SCALES.get(metric, "accuracy (%)")
+    assert label.get_text().replace("\n", " ") == SCALE_LABELS.get(metric, "accuracy (%)")
     assert 0 <= box.x0 < box.x1 <= figure.bbox.width
     assert 0 <= box.y0 < box.y1 <= figure.bbox.height
 

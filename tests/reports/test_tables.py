@@ -15,13 +15,13 @@ import pytest
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short, telling
 from raygrid.core.spec import TrialSpec
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.blocks import blocks, blocks_within
 from raygrid.reports.tables.cell_text import number
 from raygrid.reports.tables.cells import beyond_noise
 from raygrid.reports.tables.frame import frame, lines_of
-from raygrid.reports.tables.kinds import KINDS, table
+from raygrid.reports.tables.kinds import TABLE_KINDS, table
 from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.notes import notes
@@ -206,7 +206,7 @@ def test_protocols_datasets_and_victims_are_never_mixed() -> None:
     made = table("defense", trial_lines([trial(spec, i / 10) for i, spec in enumerate(specs)]))
     assert len(made.panels) == len(specs)
     assert all(len(panel.cells) == 1 for panel in made.panels)
-    for kind in KINDS:
+    for kind in TABLE_KINDS:
         for panel in table(kind, trial_lines([trial(spec, 0.5) for spec in specs])).panels:
             assert len({(c.axes["dataset"], c.axes["protocol"]) for c in panel.cells.values()}) == 1
 
@@ -521,10 +521,10 @@ def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:
 
 def test_no_rows_make_no_tables(tmp_path: Path) -> None:
     assert write_tables(tmp_path, []) == []
-    said = {kind: plain_text(table(kind, trial_lines([])), 200) for kind in KINDS}
-    assert all(f"{kind}: nothing to compare yet; it takes " in said[kind] for kind in KINDS)
+    said = {kind: plain_text(table(kind, trial_lines([])), 200) for kind in TABLE_KINDS}
+    assert all(f"{kind}: nothing to compare yet; it takes " in said[kind] for kind in TABLE_KINDS)
     assert "trials that differ in the learner alone" in said["worst-learner"]
-    assert len(set(said.values())) == len(KINDS)
+    assert len(set(said.values())) == len(TABLE_KINDS)
 
 
 def test_unknown_kinds_name_the_known_ones() -> None:
@@ -542,7 +542,7 @@ def test_ten_thousand_rows_take_less_than_twenty_seconds(tmp_path: Path) -> None
         for a in ("clean", *(f"lsp(patch={p})" for p in range(1, 10)))
         for d in defenses
         for n in ("resnet18", "resnet50", "vgg19", "small_cnn", "densenet121", "vit_small")
-        for learner in SIX
+        for learner in SIX_LEARNERS
         for s in range(3)
     ]
     assert len(rows) == 10_800

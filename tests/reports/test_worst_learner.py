@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.literature.reference import load
 from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.kinds import table
@@ -14,11 +14,11 @@ from tests.reports.rows import TOY, Json, cell, learners, trial
 
 
 def test_worst_is_the_largest_column_and_beside_it_the_mean_of_every_seeds_largest() -> None:
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1, 0.1, 0.1))
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX_LEARNERS, (0.1, 0.1, 0.1))
     values |= {"supervised": (0.5, 0.2, 0.3), "byol": (0.4, 0.6, 0.35)}
     made = table("worst-learner", trial_lines(learners(values)))
     found, seeds = cell(made, "lsp", "worst"), cell(made, "lsp", "mean_of_max")
-    assert made.panels[0].columns == (*SIX, "worst", "mean_of_max")
+    assert made.panels[0].columns == (*SIX_LEARNERS, "worst", "mean_of_max")
     assert found.metric == "worst"
     assert found.value == cell(made, "lsp", "byol").value == pytest.approx((0.4 + 0.6 + 0.35) / 3)
     assert (found.values, found.facts["worst_learner"]) == ({0: 0.4, 1: 0.6, 2: 0.35}, "byol")
@@ -34,7 +34,7 @@ def test_worst_is_the_largest_column_and_beside_it_the_mean_of_every_seeds_large
 
 def test_the_intervals_of_the_worst_case_draw_seeds_within_each_learner() -> None:
     """Of two seeds each mean and each largest value has few values: the quantiles are known."""
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1, 0.1))
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX_LEARNERS, (0.1, 0.1))
     values |= {"supervised": (0.5, 0.3), "byol": (0.2, 0.6)}
     made = table("worst-learner", trial_lines(learners(values)))
     found, seeds = cell(made, "lsp", "worst"), cell(made, "lsp", "mean_of_max")
@@ -47,26 +47,29 @@ def test_the_intervals_of_the_worst_case_draw_seeds_within_each_learner() -> Non
     # A draw: 0.6 with chance 1/2, 0.5 with 1/4, 0.3 with 1/4; the mean of two is 0.3 in 1/16.
     assert (seeds.low, seeds.high) == (pytest.approx(0.3), pytest.approx(0.6))
     # Of three seeds one value alone has a mean in 1/27: less than 1/20, more than 1/40.
-    three = dict.fromkeys(SIX, (0.1, 0.1, 0.1)) | {"byol": (0.2, 0.2, 0.8)}
+    three = dict.fromkeys(SIX_LEARNERS, (0.1, 0.1, 0.1)) | {"byol": (0.2, 0.2, 0.8)}
     found = cell(table("worst-learner", trial_lines(learners(three))), "lsp", "worst")
     assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(0.8))
-    spread = dict.fromkeys(SIX, (0.1, 0.1)) | {"supervised": (0.5, 0.3), "byol": (0.5, 0.3)}
+    spread = dict.fromkeys(SIX_LEARNERS, (0.1, 0.1)) | {
+        "supervised": (0.5, 0.3),
+        "byol": (0.5, 0.3),
+    }
     tied = cell(table("worst-learner", trial_lines(learners(spread))), "lsp", "worst")
     assert tied.facts["worst_learner"] == "supervised"
 
 
 def test_the_worst_case_of_one_seed_has_the_interval_of_its_learner() -> None:
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1,))
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX_LEARNERS, (0.1,))
     values["moco"] = (0.4,)
     made = table("worst-learner", trial_lines(learners(values)))
     found = cell(made, "lsp", "worst")
-    assert made.panels[0].columns == (*SIX, "worst")
+    assert made.panels[0].columns == (*SIX_LEARNERS, "worst")
     assert (found.value, found.facts["mean_of_max"]) == (0.4, 0.4)
     assert (found.low, found.high, found.interval) == (*wilson(0.4, 1000), "wilson")
 
 
 def test_without_all_six_the_worst_case_is_partial() -> None:
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX[:5], (0.2, 0.3))
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX_LEARNERS[:5], (0.2, 0.3))
     values["byol"] = (0.7, 0.5)
     values["simsiam"] = (None, None)
     made = table("worst-learner", trial_lines(learners(values)))
@@ -85,7 +88,7 @@ def test_without_all_six_the_worst_case_is_partial() -> None:
 
 def test_a_seed_that_lacks_a_learner_is_said() -> None:
     """The worst is still one of the columns; the mean of max is over the seeds that all have."""
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.2, 0.3))
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX_LEARNERS, (0.2, 0.3))
     values["moco"] = (0.4, None)
     made = table("worst-learner", trial_lines(learners(values)))
     found = cell(made, "lsp", "worst")
@@ -102,7 +105,7 @@ def test_a_seed_that_lacks_a_learner_is_said() -> None:
 
 def more_seeds() -> list[Json]:
     """Two seeds of another attack, so that the table has both columns."""
-    return [trial(TOY.format("em", "standard", n, s), 0.5) for n in SIX for s in (0, 1)]
+    return [trial(TOY.format("em", "standard", n, s), 0.5) for n in SIX_LEARNERS for s in (0, 1)]
 
 
 def test_recomputing_the_worst_case_of_a_printed_table_finds_its_misprint() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from raygrid.api.run_grid import run_grid
-from raygrid.core.options import LEFT
+from raygrid.core.options import LEFT_BY_TRIALS
 from raygrid.core.spec import TrialSpec
 from raygrid.literature.questions import PrintedQuestion
 from raygrid.literature.reference import printed_questions
@@ -25,7 +25,7 @@ VAE = WHERE.format("lsp(budget=l2:3.0)", "vae(epochs=1, limit=2.0)", 0)
 
 def run_evidence(out: Path) -> FinishedTrials:
     """Trials in a toy world that left everything; those of `finished.py` may lie there already."""
-    found = run_grid([*SPECS, *JPEG, VAE], inline(out, LEFT))
+    found = run_grid([*SPECS, *JPEG, VAE], inline(out, LEFT_BY_TRIALS))
     assert not found.failed
     rows = {result.spec: result.row() for result in found.results}
     return FinishedTrials(Records(Store(out / "store"), out / "data"), rows)

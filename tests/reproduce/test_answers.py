@@ -15,7 +15,7 @@ from raygrid.literature.reference import printed_questions
 from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_disentangled
 from raygrid.reports.analysis.questions import accuracy_on_sets, robustness, transferability
 from raygrid.reports.tables.render import markdown
-from raygrid.reproduce.questions import PSNRS, FinishedTrials, answered
+from raygrid.reproduce.questions import PSNR_MEASURES, FinishedTrials, answered
 from tests.plugin import Dots
 from tests.reproduce.evidence import CLEAN, JPEG, LSP, VAE, WHERE, first, only, question
 
@@ -96,11 +96,11 @@ def test_what_no_paper_prints_stands_beside() -> None:
 
 
 def test_psnr_is_shown_by_image_and_pooled(evidence: FinishedTrials) -> None:
-    asks = [question("fidelity", name, JPEG, 22.0, row=name) for name in PSNRS]
+    asks = [question("fidelity", name, JPEG, 22.0, row=name) for name in PSNR_MEASURES]
     asks[1] = replace(asks[1], value=None)
     (table,) = answered(asks, evidence, "paper", (0,))
     left = [fidelity_of_purified(evidence.records, spec)[0] for spec in JPEG]
-    for name, cell in zip(PSNRS, table.panels[0].cells.values(), strict=True):
+    for name, cell in zip(PSNR_MEASURES, table.panels[0].cells.values(), strict=True):
         assert cell.value == pytest.approx(sum(row[name] for row in left) / 2), name
     assert left[0]["psnr_pooled"] < left[0]["psnr"]
     lines = [line for line in markdown(table).splitlines() if line.startswith("| PSNR")]

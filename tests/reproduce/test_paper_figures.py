@@ -16,7 +16,7 @@ from raygrid.reports.analysis.explanation import grad_cam
 from raygrid.reports.analysis.fidelity import fidelity_of_purified
 from raygrid.reports.figures.changes import draw_changes
 from raygrid.reproduce.figure_list import (
-    LISTS,
+    UNMEASURED_TABLES,
     PaperFigure,
     drawn_figures_of,
 )
@@ -154,7 +154,9 @@ def test_a_gallery_is_drawn_in_the_normalizations_of_its_plate(evidence: Finishe
     """D-VAE's figure 4 has two of them; every gallery has an image of each class."""
     two = drawn_figures_of("dvae")["4"].normalizations
     assert two == ("minmax", "symmetric")
-    listed_figures = {(p, n): each for p in LISTS for n, each in drawn_figures_of(p).items()}
+    listed_figures = {
+        (p, n): each for p in UNMEASURED_TABLES for n, each in drawn_figures_of(p).items()
+    }
     galleries = {at: each for at, each in listed_figures.items() if each.drawing == "residuals"}
     assert {at for at, each in galleries.items() if each.normalizations == ("symmetric",)} == (
         set(galleries) - {("dvae", "4")}

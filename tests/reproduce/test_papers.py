@@ -13,13 +13,13 @@ from raygrid.engine.grid import plan
 from raygrid.literature.questions import QUESTIONS
 from raygrid.literature.reference import load, specs_of, tables_of
 from raygrid.reproduce.figure_list import (
-    LISTS,
+    UNMEASURED_TABLES,
     drawings_of,
     drawn_figures_of,
     figures_of,
 )
 from raygrid.reproduce.figures import DRAWINGS
-from raygrid.reproduce.questions import ANSWERS
+from raygrid.reproduce.questions import QUESTION_ANSWERS
 from raygrid.reproduce.tables import Only, paper_table, paper_table_of
 from tests.reproduce.evidence import first
 
@@ -34,7 +34,7 @@ PRINTED = {  # the last table and the last figure of each paper
 @pytest.mark.parametrize("paper", PRINTED)
 def test_every_table_and_figure_is_there_or_has_a_reason(paper: str) -> None:
     tables, figures, _ = PRINTED[paper]
-    known = [*tables_of(paper), *LISTS.get(paper, {})]
+    known = [*tables_of(paper), *UNMEASURED_TABLES.get(paper, {})]
     assert sorted(known, key=int) == [str(number) for number in range(1, tables + 1)]
     drawn = [*drawn_figures_of(paper), *drawings_of(paper)]
     assert sorted(drawn, key=int) == [str(number) for number in range(1, figures + 1)]
@@ -62,7 +62,7 @@ def test_every_printed_number_is_a_trial_a_question_or_has_a_reason(paper: str) 
 
 
 def test_every_question_and_drawing_is_known() -> None:
-    assert set(ANSWERS) == set(QUESTIONS)
+    assert set(QUESTION_ANSWERS) == set(QUESTIONS)
     assert {each.drawing for paper in PRINTED for each in drawn_figures_of(paper).values()} == set(
         DRAWINGS
     )

@@ -28,21 +28,26 @@ from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.grid import Plan, plan
 from raygrid.learners import LEARNERS
 from raygrid.literature.lookup import find
-from raygrid.literature.names import PAPERS as REFERENCES
-from raygrid.literature.names import SIX
+from raygrid.literature.names import PAPER_NAMES as REFERENCES
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.literature.printed import Apart
 from raygrid.literature.reference import printed_rows, specs_of, tables_of
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
-from raygrid.reports.tables.kinds import KINDS as TABLE_KINDS
-from raygrid.reports.tables.kinds import table
+from raygrid.reports.tables.kinds import TABLE_KINDS, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.trial_lines import tier, trial_lines
 from raygrid.reproduce.ablations import ABLATIONS
 from raygrid.reproduce.beside import compared, with_printed
 from raygrid.reproduce.papers import PAPERS, Scale
 from raygrid.reproduce.scales import SMALL_EPOCHS, absent, scaled
-from raygrid.reproduce.tables import CONTROLLED, Only, PaperTable, paper_table, paper_table_of
+from raygrid.reproduce.tables import (
+    CONTROLLED_TABLES,
+    Only,
+    PaperTable,
+    paper_table,
+    paper_table_of,
+)
 from raygrid.trials.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +62,7 @@ def test_the_paper_scale_is_the_printed_table() -> None:
             named = ("/clean/",) if PAPERS[paper].setups else ("/withheld@",)
             controls = {text for text in wanted.specs if any(name in text for name in named)}
             assert set(wanted.specs) - controls == set(specs_of(paper, number)) - controls
-            assert bool(controls) == (PAPERS[paper].setups or (paper, number) in CONTROLLED)
+            assert bool(controls) == (PAPERS[paper].setups or (paper, number) in CONTROLLED_TABLES)
     gone = TrialSpec.parse("nowhere/lsp/standard/resnet18/supervised/apbench/0")
     assert paper_table_of([gone], "paper", (0,)).missing == ("dataset nowhere",)
     assert absent(TrialSpec.parse("nowhere/lsp/standard+nothing/resnet18/nobody/apbench/0")) == [
@@ -384,7 +389,7 @@ def test_the_tables_of_tp_are_jobs_of_one_tier(number: str, scale: Scale) -> Non
     six: dict[object, set[str]] = {(s.dataset, s.attack, s.architecture): set() for s in parsed}
     for spec in parsed:
         six[spec.dataset, spec.attack, spec.architecture].add(spec.learner.name)
-    assert all(learners == set(SIX) for learners in six.values())
+    assert all(learners == set(SIX_LEARNERS) for learners in six.values())
 
 
 def test_apbench_made_its_contrastive_poisons_for_the_learner() -> None:
@@ -438,7 +443,9 @@ def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
                 assert figure is not None
                 assert cell.printed.value == figure.best.value
                 assert cell.printed.apart == Apart("transferable", data=dataset)
-    assert not {name for _, _, name in figures} & set(SIX), "every printed number stands somewhere"
+    assert not {name for _, _, name in figures} & set(SIX_LEARNERS), (
+        "every printed number stands somewhere"
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from raygrid.nn.networks import freeze
 from raygrid.reproduce.papers import PAPERS
 from raygrid.reproduce.scales import lacking, scaled
 from raygrid.reproduce.screening import (
-    HOURS,
-    NETWORK,
-    SHORTER,
-    SMALLER,
+    MOST_POISON_HOURS,
+    SCREEN_NETWORK,
+    SHORTER_ATTACKS,
+    SMALLER_DEFENSES,
     hours,
     screened_attack,
     screened_defense,
@@ -88,7 +88,7 @@ def test_a_poison_of_linear_networks_is_the_printed_one() -> None:
         "pil(surrogate=linear)"
     )
     made = dict(screened_attack(Part.parse("pil(surrogate=resnet18)")).params)
-    assert made["surrogate"] == NETWORK
+    assert made["surrogate"] == SCREEN_NETWORK
     assert not [
         reason for reason in paper_table("pil", "main", "screen").missing if "pil" in reason
     ]
@@ -97,21 +97,21 @@ def test_a_poison_of_linear_networks_is_the_printed_one() -> None:
 def test_every_attack_but_these_has_a_setting_of_about_an_hour() -> None:
     """`dc`, `gue`: a game of two networks; `ntga`: no length; the D-VAE's: EM as printed."""
     known = [name for name in ATTACKS if not ATTACKS[name].on_target]
-    longer = {name for name in known if hours(screened_attack(Part(name))) > HOURS}
+    longer = {name for name in known if hours(screened_attack(Part(name))) > MOST_POISON_HOURS}
     assert longer == {"dc", "gue", "ntga", "dvae_grow", "dvae_recon"}
-    assert hours(screened_attack(Part.parse("dvae_grow(base=lsp)"))) < HOURS
+    assert hours(screened_attack(Part.parse("dvae_grow(base=lsp)"))) < MOST_POISON_HOURS
     assert 50 < hours(Part("tap")) < 70, "as printed it takes days"
 
 
-@pytest.mark.parametrize("text", SHORTER)
+@pytest.mark.parametrize("text", SHORTER_ATTACKS)
 def test_settings_are_of_attacks_that_ask_a_network(text: str) -> None:
     part = Part.parse(text)
     asking = part.with_params(**{"tue": {"framework": "moco"}}.get(part.name, {}))
     made = screened_attack(asking)
-    assert set(Part.of(part.name, **SHORTER[text]).params) <= set(made.params)
+    assert set(Part.of(part.name, **SHORTER_ATTACKS[text]).params) <= set(made.params)
     takes = {field.name for field in dataclasses.fields(ATTACKS[part.name])}
-    assert (dict(made.params).get("surrogate") == NETWORK) == ("surrogate" in takes)
-    assert set(SHORTER[text]) <= ATTACKS[part.name].effort
+    assert (dict(made.params).get("surrogate") == SCREEN_NETWORK) == ("surrogate" in takes)
+    assert set(SHORTER_ATTACKS[text]) <= ATTACKS[part.name].effort
     assert ATTACKS.make(made).passes(50_000) <= ATTACKS.make(asking).passes(50_000)
 
 
@@ -122,10 +122,10 @@ def test_the_effort_of_an_attack_is_of_its_parameters_and_names_its_network(name
     assert ("surrogate" in ATTACKS[name].effort) == ("surrogate" in takes)
 
 
-@pytest.mark.parametrize("name", SMALLER)
+@pytest.mark.parametrize("name", SMALLER_DEFENSES)
 def test_settings_of_defenses_make_the_same_one_with_less_effort(name: str) -> None:
     kind = DEFENSES[name]
-    assert set(SMALLER[name]) <= kind.effort
+    assert set(SMALLER_DEFENSES[name]) <= kind.effort
     assert kind.effort <= {field.name for field in dataclasses.fields(kind)}
     small = DEFENSES.make(screened_defense(Part(name)))
     assert small.purify_cost_of(50_000) < DEFENSES.make(name).purify_cost_of(50_000) / 5
@@ -171,11 +171,11 @@ def test_stand_ins_for_attacks_and_defenses_are_named() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({Part.parse(text).name for text in SHORTER}))
+@pytest.mark.parametrize("name", sorted({Part.parse(text).name for text in SHORTER_ATTACKS}))
 def test_the_fast_network_can_be_asked(name: str, images: Images) -> None:
     """A poison of the toy world is made with it, within the budget and not clean."""
     takes = "surrogate" in ATTACKS[name].__dataclass_fields__
-    attack = ATTACKS.tiny(Part.of(name, **({"surrogate": NETWORK} if takes else {})))
+    attack = ATTACKS.tiny(Part.of(name, **({"surrogate": SCREEN_NETWORK} if takes else {})))
     networks = {}
     for recipe in attack.needs():
         stream = Stream("surrogate", ("toy", 0))

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.common.em_rounds import RECIPE
+from raygrid.attacks.common.em_rounds import EM_RECIPE
 from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
-from raygrid.datasets.svhn import SITE
+from raygrid.datasets.svhn import SVHN_SITE
 from raygrid.defenses import DEFENSES
-from raygrid.nn.augment.ueraser import SHUFFLE
-from raygrid.nn.diffusion import STEPS
+from raygrid.nn.augment.ueraser import SHUFFLE_PROBABILITY
+from raygrid.nn.diffusion import NOISE_STEPS
 from raygrid.reports.analysis.questions import PGD20
-from raygrid.reproduce.figure_list import RATIOS
+from raygrid.reproduce.figure_list import PARTIAL_RATIOS
 from raygrid.trials.resolve import resolve
 from tests.settings.rules import (
-    Row,
+    PrintedRow,
     Rule,
     attack,
     cells,
@@ -41,18 +41,18 @@ AUGMENTATIONS = {
 }
 
 
-def augmented(row: Row) -> str:
+def augmented(row: PrintedRow) -> str:
     """How victims of the protocol see the training images."""
     spec = f"{row['item']}/clean/standard/resnet18/supervised/apbench/0"
     return resolve(spec, None).augmentation
 
 
-def mode(row: Row) -> str:
+def mode(row: PrintedRow) -> str:
     """Noise that is made for contrastive learners has one of their frameworks."""
     return "unsupervised" if hasattr(attack("")(row), "framework") else "supervised"
 
 
-def place(row: Row) -> str:
+def place(row: PrintedRow) -> str:
     """Where a defense acts."""
     found = DEFENSES.make(row["item"])
     if found.acts("purify") and not found.acts("augment"):
@@ -60,27 +60,27 @@ def place(row: Row) -> str:
     return "training" if found.acts("loss") or found.derived else "augmentation"
 
 
-def price(row: Row) -> str:
+def price(row: PrintedRow) -> str:
     found = DEFENSES.make(row["item"])
     return "high" if found.cost > 2 or found.purify_cost > 2 else "low"
 
 
-def rounds(row: Row) -> Any:
+def rounds(row: PrintedRow) -> Any:
     """Steps, error that ends the rounds, most rounds."""
     return attack("plan")(row)
 
 
-def networks(row: Row) -> object:
+def networks(row: PrintedRow) -> object:
     """Of attackers and victims."""
     ours = every(attack("surrogate"), *SURROGATE)(row)
     theirs = cells(row, "3", "architecture")
     return ours if ours == theirs else (ours, theirs)
 
 
-def site(row: Row) -> str:
+def site(row: PrintedRow) -> str:
     """The page of a data set, if raygrid fetches its files from there."""
     kind: Any = DATASETS[row["item"]]
-    url = getattr(kind, "url", SITE)
+    url = getattr(kind, "url", SVHN_SITE)
     return row["value"] if url.startswith(row["value"].removesuffix("cifar.html")) else url
 
 
@@ -110,8 +110,8 @@ RULES = (
     Rule(r"13/ntga/poisoned_set", attack("kernel"), said="official CIFAR-10 {} (best)"),
     Rule(r"13/(em|rem|ops)/perturbation_type", wise),
     Rule(r"13/(em|rem)/stopping_error_rate", lambda row: rounds(row)[1]),
-    Rule(r"13/(em|rem)/learning_rate", lambda row: RECIPE.lr),
-    Rule(r"13/(em|rem)/optimizer", lambda row: RECIPE.optimizer),
+    Rule(r"13/(em|rem)/learning_rate", lambda row: EM_RECIPE.lr),
+    Rule(r"13/(em|rem)/optimizer", lambda row: EM_RECIPE.optimizer),
     Rule(r"13/(em|rem)/batch_size", attack("batch_size")),
     Rule(r"13/hypo/step_size_linf", lambda row: attack("step")(row) * 8 / 255),
     Rule(r"13/rem/adversarial_training_linf", lambda row: attack("up_radius")(row) * 8 / 255),
@@ -145,11 +145,11 @@ RULES = (
     Rule(r"15/jpeg/quality", defense("quality")),
     Rule(r"15/bdr/bits", defense("bits")),
     Rule(r"15/ueraser_(lite|max)/plasma_brightness_contrast_p", defense("p")),
-    Rule(r"15/ueraser_(lite|max)/channel_shuffle_p", lambda row: SHUFFLE),
+    Rule(r"15/ueraser_(lite|max)/channel_shuffle_p", lambda row: SHUFFLE_PROBABILITY),
     Rule(r"15/ueraser_max/repeats_k", defense("repeats")),
     Rule(r"15/avatar/sampler", words(defense("solver"), {"euler": "Score-SDE"})),
     Rule(r"15/avatar/starting_step", defense("steps")),
-    Rule(r"15/avatar/total_steps", lambda row: STEPS),
+    Rule(r"15/avatar/total_steps", lambda row: NOISE_STEPS),
     Rule(
         r"15/avatar/pretrained_model",
         defense("checkpoint"),
@@ -196,7 +196,7 @@ RULES = (
     Rule(r"text/all attacks/perturbation_type", every(wise, *ALL)),
     Rule(r"text/all attacks/surrogate_and_target", networks),
     Rule(r"text/all attacks/poisoning_rate", lambda row: TrialSpec.poison_ratio),
-    Rule(r"text/partial poisoning/rates", lambda row: RATIOS),
+    Rule(r"text/partial poisoning/rates", lambda row: PARTIAL_RATIOS),
     Rule(r"text/pgd evaluation/budget_linf", lambda row: PGD20.radius),
     Rule(r"text/pgd evaluation/steps", lambda row: PGD20.steps),
     Rule(r"text/pgd evaluation/step_size_linf", lambda row: PGD20.step),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from raygrid.nn.diffusion import SIZES
-from raygrid.nn.diffusion.bridge import DATA, LEAST, MOST, noise_levels
+from raygrid.nn.diffusion import DENOISER_SIZES
+from raygrid.nn.diffusion.bridge import DATA_SIGMA, LEAST_SIGMA, MOST_SIGMA, noise_levels
 from raygrid.nn.diffusion.denoisers import most_kept
-from tests.settings.rules import Getter, Row, Rule, defense, dig
+from tests.settings.rules import Getter, PrintedRow, Rule, defense, dig
 
 FEWER = "here fewer of a smaller network: bridgepure(size=m, updates=100000) is nearest to it"
 
@@ -15,7 +15,7 @@ def fitted(path: str) -> Getter:
     return lambda row: dig(defense("plan")(row).recipe(), path)  # type: ignore[attr-defined]
 
 
-def curve(row: Row) -> int:
+def curve(row: PrintedRow) -> int:
     """The root of the noise levels that lies in equal steps."""
 
     def bend(root: int) -> float:
@@ -25,14 +25,14 @@ def curve(row: Row) -> int:
     return min(range(1, 20), key=bend)
 
 
-def channels(row: Row) -> int:
-    return SIZES[str(defense("size")(row))].channels[0]
+def channels(row: PrintedRow) -> int:
+    return DENOISER_SIZES[str(defense("size")(row))].channels[0]
 
 
 RULES = (
-    Rule(r"code/bridge/least_sigma", lambda row: LEAST),
-    Rule(r"code/bridge/most_sigma", lambda row: MOST),
-    Rule(r"code/bridge/data_sigma", lambda row: DATA),
+    Rule(r"code/bridge/least_sigma", lambda row: LEAST_SIGMA),
+    Rule(r"code/bridge/most_sigma", lambda row: MOST_SIGMA),
+    Rule(r"code/bridge/data_sigma", lambda row: DATA_SIGMA),
     Rule(r"code/bridge/curve", curve),
     Rule(r"code/bridgepure/steps", defense("steps")),
     Rule(r"code/bridgepure/guidance", defense("guidance")),

@@ -6,12 +6,12 @@ import torch
 
 from raygrid.defenses import DEFENSES
 from tests.settings.dune import TRAINING
-from tests.settings.rules import Row, Rule, defense, words
+from tests.settings.rules import PrintedRow, Rule, defense, words
 
 EDGES = {"scipy": "wrapped with period side - 1"}
 
 
-def storage(row: Row) -> str:
+def storage(row: PrintedRow) -> str:
     """What becomes of values a little below a level."""
     x = torch.full((1, 3, 8, 8), 9.9 / 255)
     made, _ = DEFENSES.make("coin").augment(x, torch.zeros(1), torch.Generator())

@@ -9,18 +9,18 @@ from raygrid.attacks.base import AttackContext
 from raygrid.attacks.cuda import Cuda
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.literature.names import PROTOCOL
+from raygrid.literature.names import PAPER_PROTOCOLS
 from raygrid.trials.resolve import resolve
-from tests.settings.rules import Getter, Row, Rule, attack, defense, every, recipe, words
+from tests.settings.rules import Getter, PrintedRow, Rule, attack, defense, every, recipe, words
 
 STORED = {"trunc": "truncated"}
 START = "at starts from a normal draw around the image, a step wide, as in APBench"
 CROPS = {"crop_flip": "crop 4, flip"}
 
 
-def augmented(row: Row) -> str:
+def augmented(row: PrintedRow) -> str:
     """How victims of the protocol see CIFAR-10."""
-    protocol = PROTOCOL[row["paper"]]
+    protocol = PAPER_PROTOCOLS[row["paper"]]
     return resolve(f"cifar10/clean/standard/resnet18/supervised/{protocol}/0", None).augmentation
 
 
@@ -33,7 +33,7 @@ def kernels(side: int) -> torch.Tensor:
     return found.kernels(images, AttackContext(Stream("poison")))
 
 
-def relative_step(row: Row) -> float:
+def relative_step(row: PrintedRow) -> float:
     """Of adversarial training, in radii, times the steps."""
     step, steps, radius = (float(str(defense(path)(row))) for path in ("step", "steps", "radius"))
     return round(step * steps / radius, 9)
@@ -46,7 +46,7 @@ def size(side: int) -> Getter:
 def blur(side: int) -> Getter:
     """The largest of thousands of entries but those of 1, to two digits."""
 
-    def look(row: Row) -> float:
+    def look(row: PrintedRow) -> float:
         drawn = kernels(side)
         return round(float(drawn[drawn < 1].max()), 2)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.settings.cuda import CROPS, START, augmented
-from tests.settings.rules import Row, Rule, attack, defense, recipe, words
+from tests.settings.rules import PrintedRow, Rule, attack, defense, recipe, words
 
 
-def quarter(row: Row) -> str:
+def quarter(row: PrintedRow) -> str:
     """The step of adversarial training as a part of its radius."""
     step, radius = (float(str(defense(path)(row))) for path in ("step", "radius"))
     return f"radius / {radius / step:g}"

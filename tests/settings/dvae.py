@@ -7,12 +7,22 @@ from typing import Any
 
 from torch import nn
 
-from raygrid.literature.names import MEASURES
+from raygrid.literature.names import METRIC_NAMES
 from raygrid.literature.reference import printed_questions
 from raygrid.nn.vae import VaeFit, VaeSize
 from raygrid.nn.vae.networks import AutoEncoder
-from raygrid.reproduce.figure_list import QUALITIES
-from tests.settings.rules import Row, Rule, attack, cells, dataset, defense, every, recipe, words
+from raygrid.reproduce.figure_list import JPEG_QUALITIES
+from tests.settings.rules import (
+    PrintedRow,
+    Rule,
+    attack,
+    cells,
+    dataset,
+    defense,
+    every,
+    recipe,
+    words,
+)
 
 SETS = ("cifar10", "cifar100", "imagenet100")
 LARGE = "its code has 5 steps of 2/255 on its subset of ImageNet, where the text names no set"
@@ -30,7 +40,7 @@ OFFICIAL = {
 }
 
 
-def minutes(row: Row) -> object:
+def minutes(row: PrintedRow) -> object:
     """As the number that a job of table 12 asks for and shows beside its own."""
     metric = COSTS[row["setting"]]
     found = {(each.row, each.column): each.value for each in printed_questions("dvae", "12")}
@@ -53,30 +63,30 @@ def count(part: str, layers: type[nn.Module], norms: type[nn.Module]) -> object:
     return len(wide) if any(isinstance(m, norms) for m in modules) else None
 
 
-def heads(row: Row) -> object:
+def heads(row: PrintedRow) -> object:
     network = AutoEncoder(plan(32))
     (found,) = {*network.mean.kernel_size, *network.log_var.kernel_size}
     return found
 
 
-def second_stage(row: Row) -> object:
+def second_stage(row: PrintedRow) -> object:
     """How many augmentations an image has after UEraser's turn; UEraser-Lite draws one."""
     first: Any = defense("")(row)
     return getattr(first.during(first.lite_after), "repeats", 1)
 
 
-def same_as_apbench(row: Row) -> bool:
+def same_as_apbench(row: PrintedRow) -> bool:
     return defense("")(row) == defense("")({**row, "paper": "apbench"})
 
 
-def networks(row: Row) -> object:
+def networks(row: PrintedRow) -> object:
     """Of attackers and of the victims of the main tables."""
     ours = every(attack("surrogate"), "em", "tap", "rem", "sep")(row)
     theirs = cells(row, "3", "architecture")
     return ours if ours == theirs else (ours, theirs)
 
 
-def code(row: Row) -> object:
+def code(row: PrintedRow) -> object:
     return str(attack("card.code")(row)).split(" ")[0].partition("@")[0]
 
 
@@ -98,7 +108,7 @@ RULES = (
     Rule(r"text/training/batch_size", every(recipe("batch_size", on="{item}"), *SETS)),
     Rule(
         r"text/training/reported_accuracy",
-        words(lambda row: MEASURES["test_acc"], {"final_acc": "last epoch"}),
+        words(lambda row: METRIC_NAMES["test_acc"], {"final_acc": "last epoch"}),
     ),
     Rule(r"text/training/surrogate_and_target", networks),
     Rule(r"text/dvae/optimizer", lambda row: VaeFit(plan(32), 1.0, 60).recipe.optimizer),
@@ -176,5 +186,5 @@ RULES = (
         r"text/.*/l2_of_(true|predicted)_perturbation",
         why="measured by the authors, `about` and `around`; no parameter of anything",
     ),
-    Rule(r"text/jpeg/qualities_figure_2b", lambda row: QUALITIES),
+    Rule(r"text/jpeg/qualities_figure_2b", lambda row: JPEG_QUALITIES),
 )

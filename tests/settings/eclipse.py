@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from raygrid.nn.diffusion import SIZES
+from raygrid.nn.diffusion import DENOISER_SIZES
 from tests.settings.dune import TRAINING
-from tests.settings.rules import Row, Rule, defense
+from tests.settings.rules import PrintedRow, Rule, defense
 
 LINEAR = "12 of 1,000 linear steps have the noise of 100 of 4,000 cosine ones, for an eighth of "
 LINEAR += "the time; eclipse(schedule=cosine, steps=100) goes those"
 NETWORK = "its U-Net is that of AVATAR here, without a learned variance"
 
 
-def channels(row: Row) -> int:
-    return SIZES[str(defense("size")(row))].channels[0]
+def channels(row: PrintedRow) -> int:
+    return DENOISER_SIZES[str(defense("size")(row))].channels[0]
 
 
-def blocks(row: Row) -> int:
-    return SIZES[str(defense("size")(row))].layers
+def blocks(row: PrintedRow) -> int:
+    return DENOISER_SIZES[str(defense("size")(row))].layers
 
 
 RULES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.settings.rules import Getter, Row, Rule, attack
+from tests.settings.rules import Getter, PrintedRow, Rule, attack
 
 
 def surrogate(path: str) -> Getter:
@@ -13,7 +13,7 @@ def surrogate(path: str) -> Getter:
 def adversary(number: int) -> Getter:
     """Steps of the adversary that the reference network meets, or the size of one."""
 
-    def look(row: Row) -> float:
+    def look(row: PrintedRow) -> float:
         radius, climb = surrogate("radius")(row), surrogate("climb")(row)
         assert isinstance(radius, float)
         assert isinstance(climb, tuple)

@@ -14,7 +14,7 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.setups import SetupRule
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
-from tests.settings.rules import Getter, Row, Rule, attack, every, recipe, words
+from tests.settings.rules import Getter, PrintedRow, Rule, attack, every, recipe, words
 
 SIX = (
     *("feature_collision", "convex_polytope", "bullseye_polytope", "witches_brew"),
@@ -34,16 +34,16 @@ def baseline(attack: str) -> Trial:
     return resolve(BASELINES[attack], None)
 
 
-def trial(row: Row) -> Trial:
+def trial(row: PrintedRow) -> Trial:
     """The baseline of the row's attack."""
     return baseline(row["item"])
 
 
-def attacker(row: Row) -> Any:
+def attacker(row: PrintedRow) -> Any:
     return trial(row).attack
 
 
-def rule(row: Row) -> SetupRule:
+def rule(row: PrintedRow) -> SetupRule:
     """How set-ups of a baseline are drawn."""
     found: Any = trial(row).setup
     return found.rule
@@ -56,7 +56,7 @@ def normalizes(made: Trial) -> bool:
     return made.pretraining.extractor(made.architecture.id).recipe.normalization == "data"
 
 
-def box(row: Row) -> str:
+def box(row: PrintedRow) -> str:
     """What the attacker of a baseline knows of the victim."""
     protocol: Any = trial(row).protocol
     if attacker(row).surrogate != trial(row).architecture.id:
@@ -64,7 +64,7 @@ def box(row: Row) -> str:
     return "grey_box" if protocol.checkpoint else "white_box"
 
 
-def ticked(row: Row) -> bool:
+def ticked(row: PrintedRow) -> bool:
     """Whether a column of table 1 is true of a baseline."""
     made = trial(row)
     return {
@@ -80,7 +80,7 @@ def ticked(row: Row) -> bool:
 def arena(path: str) -> Getter:
     """A field of the set-ups of the benchmark's cell that the row names."""
 
-    def look(row: Row) -> object:
+    def look(row: PrintedRow) -> object:
         name, _, how = row["item"].partition(" ")
         transfer = how == "transfer"
         last = "_last" if name == "tinyimagenet" and transfer else ""
@@ -89,27 +89,27 @@ def arena(path: str) -> Getter:
     return look
 
 
-def train_size(row: Row) -> object:
+def train_size(row: PrintedRow) -> object:
     """Images that the victim is trained on, of all classes together."""
     each: Any = arena("per_class")(row)
     return each * DATASETS["cifar10"].classes
 
 
-def cells(row: Row, box: str) -> list[TrialSpec]:
+def cells(row: PrintedRow, box: str) -> list[TrialSpec]:
     """Those of table 3 on a data set, where it transfers."""
     rows = load().query("paper == 'just_how_toxic' and table == '3' and learner == 'sl_transfer'")
     rows = rows[(rows["dataset"] == row["item"]) & (rows["metric"] == f"success_rate_{box}")]
     return [TrialSpec.parse(text) for text in rows["made"]]
 
 
-def given_model(row: Row) -> object:
+def given_model(row: PrintedRow) -> object:
     """The architecture that attackers have, which is that of the white-box victims."""
     known = {spec.architecture.name for spec in cells(row, "whitebox")}
     attacks: list[Any] = [ATTACKS.make(spec.attack) for spec in cells(row, "whitebox")]
     return printed(known.pop()) if known == {each.surrogate for each in attacks} else known
 
 
-def unseen_models(row: Row) -> object:
+def unseen_models(row: PrintedRow) -> object:
     cells_ = cells(row, "blackbox")
     found = {tuple(printed(part.name) for part in members(s.architecture)) for s in cells_}
     return found.pop() if len(found) == 1 else found
@@ -124,7 +124,7 @@ def pretraining(path: str, dataset: str) -> Getter:
     return lambda row: getattr(BENCHMARK.pretraining(dataset), path)
 
 
-def augmentation(row: Row) -> object:
+def augmentation(row: PrintedRow) -> object:
     """What images go through in all cells and before, if their networks normalize."""
     where = "cifar10/clean/standard/resnet18/{}/just_how_toxic/0"
     made = [resolve(where.format(name), None) for name in LEARNERS.values()]
@@ -133,7 +133,7 @@ def augmentation(row: Row) -> object:
     return kinds.pop() if len(kinds) == 1 and all(map(normalizes, made)) else kinds
 
 
-def batch_size(row: Row) -> object:
+def batch_size(row: PrintedRow) -> object:
     """The same in all trainings."""
     victims = every(recipe("batch_size", "{item}"), *LEARNERS.values())(row)
     before = {pretraining("batch_size", name)(row) for name in ("cifar100", "tinyimagenet_first")}

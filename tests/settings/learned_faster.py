@@ -8,7 +8,7 @@ from typing import Any
 from raygrid.attacks.common.em_rounds import RoundsAttack
 from raygrid.literature.reference import printed_questions
 from raygrid.trials.result import Result
-from tests.settings.rules import Row, Rule, attack, cells, every, recipe, wise, words
+from tests.settings.rules import PrintedRow, Rule, attack, cells, every, recipe, wise, words
 
 STEPS = (10, 100, 250)
 CLEAN = (
@@ -24,7 +24,7 @@ BOUNDED = (
 )
 
 
-def kind(row: Row) -> str:
+def kind(row: PrintedRow) -> str:
     """What the noise does to a loss, if there is one."""
     found = attack("")(row)
     if not hasattr(found, "surrogate"):
@@ -32,19 +32,19 @@ def kind(row: Row) -> str:
     return "min" if isinstance(found, RoundsAttack) else "max"
 
 
-def functional(row: Row) -> str:
+def functional(row: PrintedRow) -> str:
     found: Any = attack("")(row)
     return f"{found.steps}-step Functional {'+'.join(found.parts)}"
 
 
-def victims_epochs(row: Row) -> object:
+def victims_epochs(row: PrintedRow) -> object:
     """Of the clean victims that the poisons of table 2 are shown to."""
     victims = [spec for each in printed_questions("learned_faster", "2") for spec in each.about[1:]]
     (found,) = {dict(spec.protocol.params)["epochs"] for spec in victims}
     return found
 
 
-def threshold(row: Row) -> float:
+def threshold(row: PrintedRow) -> float:
     """The loss that is not yet low enough to count as learned; NaN if it is not 0.5."""
     losses = (0.5, math.nextafter(0.5, 0))
     result = Result("", "", "done", history=[{"train_loss": loss} for loss in losses])

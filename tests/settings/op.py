@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.settings.cuda import CROPS, augmented
-from tests.settings.rules import Row, Rule, defense, recipe, words
+from tests.settings.rules import PrintedRow, Rule, defense, recipe, words
 
 
-def scales(row: Row) -> tuple[float, float]:
+def scales(row: PrintedRow) -> tuple[float, float]:
     """The smallest and the largest size of an image."""
     change = defense("scale")(row)
     assert isinstance(change, float)

@@ -8,7 +8,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.defenses import DEFENSES
 from raygrid.literature.names import axes_of
 from tests.settings.cuda import CROPS, augmented
-from tests.settings.rules import BLANK, Getter, Row, Rule, attack, defense, recipe, words
+from tests.settings.rules import BLANK, Getter, PrintedRow, Rule, attack, defense, recipe, words
 
 BOXES = {"clipped": "cut off at the border"}
 
@@ -18,7 +18,7 @@ def surrogate(path: str) -> Getter:
     return attack(f"recipe.recipe.{path}", of="pil")
 
 
-def matrices(row: Row) -> str:
+def matrices(row: PrintedRow) -> str:
     """What the surrogate is made of."""
     network = ARCHITECTURES.make(attack("surrogate")(row)).build(10, 32, 0)  # type: ignore[arg-type]
     dimensions = {name: p.dim() for name, p in network.named_parameters()}
@@ -26,14 +26,14 @@ def matrices(row: Row) -> str:
     return "two matrices without bias" if pair else str(dimensions)
 
 
-def hole(row: Row) -> int:
+def hole(row: PrintedRow) -> int:
     """The height of the largest of many black squares."""
     rng = torch.Generator().manual_seed(0)
     x, _ = DEFENSES.make(row["item"]).augment(torch.ones(200, 1, 32, 32), torch.zeros(200), rng)
     return int((x == 0).any(3).sum(2).max())
 
 
-def mixes(row: Row) -> int:
+def mixes(row: PrintedRow) -> int:
     """How often the chain of that name mixes."""
     chain = axes_of({**BLANK, **row, "note": "", "defense": row["item"]}).defense
     return sum(part == chain[0] for part in chain)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 
-from raygrid.attacks.common.em_rounds import RECIPE
+from raygrid.attacks.common.em_rounds import EM_RECIPE
 from raygrid.reports.analysis.learnability import CONFIDENCE, learnability
 from tests.settings.rules import Getter, Rule, attack, dig
 
 
 def network(path: str) -> Getter:
     """A field of the recipe of the attack's network."""
-    return lambda row: dig(RECIPE, path)
+    return lambda row: dig(EM_RECIPE, path)
 
 
 def certificate(name: str) -> Getter:

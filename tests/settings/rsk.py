@@ -6,10 +6,10 @@ import torch
 
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.sharpen_dct import SharpenDct
-from tests.settings.rules import Row, Rule, defense
+from tests.settings.rules import PrintedRow, Rule, defense
 
 
-def spread(row: Row) -> float:
+def spread(row: PrintedRow) -> float:
     """How far a draw of one standard deviation moves the center of a kernel."""
     found = DEFENSES.make(row["item"])
     assert isinstance(found, SharpenDct)

@@ -15,11 +15,11 @@ from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature.made import made_by
-from raygrid.literature.names import PROTOCOL, Row, axes_of
+from raygrid.literature.names import PAPER_PROTOCOLS, PrintedRow, axes_of
 from raygrid.literature.reference import specs_of
 from raygrid.protocols import PROTOCOLS
 
-Getter = Callable[[Row], object]
+Getter = Callable[[PrintedRow], object]
 """What raygrid has in the place of a row."""
 
 BLANK = {
@@ -52,10 +52,10 @@ class Rule:
     why: str = ""
     instead: object = None
 
-    def covers(self, row: Row) -> bool:
+    def covers(self, row: PrintedRow) -> bool:
         return bool(re.fullmatch(self.rows, f"{row['table']}/{row['item']}/{row['setting']}"))
 
-    def fault(self, row: Row) -> str | None:
+    def fault(self, row: PrintedRow) -> str | None:
         """What is wrong with the row, nothing if it holds."""
         if self.has is None:
             return None
@@ -68,7 +68,7 @@ class Rule:
         return None if alike(found, self.instead) else f"raygrid has {found}, not {self.instead}"
 
 
-def agrees(row: Row, found: object, said: str = "{}") -> bool:
+def agrees(row: PrintedRow, found: object, said: str = "{}") -> bool:
     """Whether what is found is what a row prints."""
     printed = row["value"]
     if said != "{}":
@@ -111,7 +111,7 @@ def plain(text: str) -> str:
 def attack(path: str, of: str = "", on: str = "cifar10") -> Getter:
     """A field of the attack that a paper ran under the name of the row's item, or of `of`."""
 
-    def look(row: Row) -> object:
+    def look(row: PrintedRow) -> object:
         spec = _made(row, on.format_map(row), attack=of or row["item"])
         return dig(ATTACKS.make(spec.attack), path)
 
@@ -121,7 +121,7 @@ def attack(path: str, of: str = "", on: str = "cifar10") -> Getter:
 def defense(path: str, of: str = "", on: str = "cifar10") -> Getter:
     """The same of a defense."""
 
-    def look(row: Row) -> object:
+    def look(row: PrintedRow) -> object:
         spec = _made(row, on.format_map(row), defense=of or row["item"])
         return dig(DEFENSES.make(spec.defense[0]), path)
 
@@ -142,11 +142,11 @@ def recipe(
 ) -> Getter:
     """A field of a recipe of the paper's protocol; `{item}` stands for the row's."""
 
-    def look(row: Row) -> object:
+    def look(row: PrintedRow) -> object:
         data = DATASETS.make(on.format_map(row))
         (part,) = _made(row, "cifar10", defense=defense.format_map(row)).defense
         names = learner.format_map(row), data.id, data.image_size, (part.name,)
-        return dig(PROTOCOLS.make(PROTOCOL[row["paper"]]).recipe(*names), path)
+        return dig(PROTOCOLS.make(PAPER_PROTOCOLS[row["paper"]]).recipe(*names), path)
 
     return look
 
@@ -154,7 +154,7 @@ def recipe(
 def every(getter: Getter, *items: str) -> Getter:
     """What is the same for all these items, or for all those that the row's joins with a plus."""
 
-    def common(row: Row) -> object:
+    def common(row: PrintedRow) -> object:
         names = items or row["item"].split("+")
         found = {name: getter({**row, "item": name}) for name in names}
         first, *others = found.values()
@@ -171,21 +171,21 @@ def words(getter: Getter, said: dict[str, str]) -> Getter:
 def repository(code: Getter, said: str = "{}") -> Getter:
     """The repository that the row names, said like this, if it is among those of a card."""
 
-    def look(row: Row) -> object:
+    def look(row: PrintedRow) -> object:
         cited = re.findall(r"[\w.-]+/[\w.-]+", str(code(row)))
         return row["value"] if row["value"] in map(said.format, cited) else cited
 
     return look
 
 
-def wise(row: Row) -> str:
+def wise(row: PrintedRow) -> str:
     """Whether all images of a class get one perturbation."""
     found = attack("")(row)
     by_class = isinstance(found, ClassWise) or getattr(found, "mode", "") == "class"
     return "class-wise" if by_class else "sample-wise"
 
 
-def cells(row: Row, table: str, axis: str) -> object:
+def cells(row: PrintedRow, table: str, axis: str) -> object:
     """What all trials of a printed table have in common on an axis."""
     found = {str(getattr(TrialSpec.parse(text), axis)) for text in specs_of(row["paper"], table)}
     return found.pop() if len(found) == 1 else found
@@ -195,5 +195,5 @@ def dig(found: object, path: str) -> object:
     return reduce(getattr, filter(None, path.split(".")), found)
 
 
-def _made(row: Row, on: str, **axes: str) -> TrialSpec:
+def _made(row: PrintedRow, on: str, **axes: str) -> TrialSpec:
     return made_by(row["paper"], axes_of({**BLANK, **row, "note": "", "dataset": on, **axes}))

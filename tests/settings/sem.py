@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tests.settings.cuda import CROPS
-from tests.settings.rules import Getter, Row, Rule, attack, words
+from tests.settings.rules import Getter, PrintedRow, Rule, attack, words
 
 
 def times(*paths: str) -> Getter:
     """The product of fields of the attack and its budget."""
 
-    def look(row: Row) -> float:
+    def look(row: PrintedRow) -> float:
         found = 8 / 255
         for path in paths:
             found *= float(str(attack(path)(row)))

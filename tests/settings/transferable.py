@@ -10,12 +10,12 @@ from raygrid.datasets import DATASETS
 from raygrid.literature.reference import load
 from raygrid.nn.contrastive.losses import align_uniform
 from raygrid.protocols import PROTOCOLS
-from tests.settings.rules import Getter, Row, Rule, attack, dataset, every, learner, recipe
+from tests.settings.rules import Getter, PrintedRow, Rule, attack, dataset, every, learner, recipe
 
 CONTRASTIVE = ("supcl", "simclr", "byol", "moco", "simsiam")
 
 
-def images(row: Row) -> int:
+def images(row: PrintedRow) -> int:
     """Of both parts."""
     found = DATASETS.make(row["item"]).nominal
     return found.train_size + found.test_size
@@ -26,7 +26,7 @@ def a_class(part: str) -> Getter:
     return lambda row: dataset(part)(row) / dataset("classes")(row)
 
 
-def hours(row: Row) -> object:
+def hours(row: PrintedRow) -> object:
     """As the number that is kept with the results, where it has no trial."""
     rows = load().query("paper == 'transferable' and metric == 'gpu_hours'")
     (found,) = rows[rows["attack"] == row["item"]].to_dict("records")
@@ -38,24 +38,24 @@ def half(name: str, path: str) -> Getter:
     return lambda row: getattr(attack("")(row).recipe(name), path)
 
 
-def momentum(row: Row) -> object:
+def momentum(row: PrintedRow) -> object:
     found = {half(name, "momentum")(row) for name in ("cl", "sl")}
     return found.pop() if len(found) == 1 else found
 
 
-def alpha(row: Row) -> float:
+def alpha(row: PrintedRow) -> float:
     """The power of the distance in the alignment."""
     origin = torch.zeros(2, 1)
     near, far = (align_uniform(origin + d, origin, 1.0, 0.0) for d in (1.0, 2.0))
     return float((far / near).log2())
 
 
-def t(row: Row) -> float:
+def t(row: PrintedRow) -> float:
     """What multiplies the squared distance in the uniformity, here of orthogonal rows: 2."""
     return float(align_uniform(torch.eye(2), torch.eye(2), 0.0, 1.0)) / -2
 
 
-def weight(row: Row) -> float:
+def weight(row: PrintedRow) -> float:
     """Of the alignment against the uniformity."""
     found: Any = attack("")(row)
     return found.align / found.uniform
@@ -67,13 +67,13 @@ def probe(path: str) -> Getter:
     return every(lambda row: getattr(made.probing(row["item"]).recipe, path), *CONTRASTIVE)
 
 
-def large_rate(row: Row) -> object:
+def large_rate(row: PrintedRow) -> object:
     """Of pre-training on images of 64 pixels, the same for both sets."""
     name = row["item"]
     return every(recipe("lr", name, on="{item}"), "tinyimagenet", "miniimagenet")(row)
 
 
-def half_budget(row: Row) -> object:
+def half_budget(row: PrintedRow) -> object:
     return attack("radius")(row) / 2
 
 

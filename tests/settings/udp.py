@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from raygrid.nn.augment import Views
-from raygrid.reports.analysis.linearity import DETECTOR
-from tests.settings.rules import Getter, Row, Rule, defense, dig
+from raygrid.reports.analysis.linearity import UDP_DETECTOR
+from tests.settings.rules import Getter, PrintedRow, Rule, defense, dig
 
 
 def views(path: str) -> Getter:
@@ -12,16 +12,16 @@ def views(path: str) -> Getter:
     return lambda row: dig(Views.of_strength(float(str(defense("strength")(row)))), path)
 
 
-def least(row: Row) -> float:
+def least(row: PrintedRow) -> float:
     return round(Views.of_strength(float(str(defense("strength", of="udp")(row)))).scale[0], 12)
 
 
-def jitter(row: Row) -> tuple[object, ...]:
+def jitter(row: PrintedRow) -> tuple[object, ...]:
     return tuple(views(name)(row) for name in ("brightness", "contrast", "saturation", "hue"))
 
 
 def detector(path: str) -> Getter:
-    return lambda row: dig(DETECTOR.recipe, path)
+    return lambda row: dig(UDP_DETECTOR.recipe, path)
 
 
 RULES = (

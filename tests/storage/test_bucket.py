@@ -21,7 +21,7 @@ from raygrid.storage import mirrored
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.checkpoints import CheckpointSlot
 from raygrid.storage.mirrored import MirroredLog, MirroredStore, open_store
-from raygrid.storage.store import DATA, META, Bundle, Store
+from raygrid.storage.store import DATA_FILE, META_FILE, Bundle, Store
 from raygrid.trials.artifacts import BuildContext
 from raygrid.trials.artifacts.build import build
 from tests.ports import free_port
@@ -86,7 +86,7 @@ def same(found: Bundle | None, expected: Bundle) -> bool:
 
 def stored(store: MirroredStore) -> list[str]:
     """The names of an entry's files on the remote side, meta.json first."""
-    return sorted(store.remote.names("artifacts/poison/k"), key=lambda n: not n.endswith(META))
+    return sorted(store.remote.names("artifacts/poison/k"), key=lambda n: not n.endswith(META_FILE))
 
 
 def test_what_one_machine_makes_another_has(machine: Opener) -> None:
@@ -227,7 +227,7 @@ def test_a_damaged_remote_entry_is_missing_and_is_made_again(
 def test_a_damaged_local_entry_comes_back_from_there(machine: Opener) -> None:
     store = machine("a")
     store.put("poison", "k", BUNDLE)
-    path = store.path("poison", "k") / DATA
+    path = store.path("poison", "k") / DATA_FILE
     path.write_bytes(path.read_bytes()[:-4])
     assert same(store.get("poison", "k"), BUNDLE)
     assert len(list(path.parents[1].glob("k.damaged-*"))) == 1

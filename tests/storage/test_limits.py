@@ -122,10 +122,10 @@ def test_an_archive_is_bounded_and_a_person_can_raise_the_bound(
     path = tmp_path / name
     make(path)
     assert path.stat().st_size < 10_000
-    monkeypatch.setenv(limits.BYTES, "0.002")
+    monkeypatch.setenv(limits.MAX_GIB_VARIABLE, "0.002")
     with pytest.raises(DataError, match=r"comes to 0.002\d* GiB unpacked, allowed here are 0.002"):
         extract(path, tmp_path / "small")
-    monkeypatch.setenv(limits.BYTES, "0.01")
+    monkeypatch.setenv(limits.MAX_GIB_VARIABLE, "0.01")
     extract(path, tmp_path / "large")
     assert sum(f.stat().st_size for f in (tmp_path / "large").rglob("*.png")) == 3_000_000
 
@@ -174,7 +174,7 @@ def test_a_picture_is_bounded_by_its_header(
         opened(path),
     ):
         pass
-    monkeypatch.setenv(limits.PIXELS, "1e8")
+    monkeypatch.setenv(limits.MAX_PIXELS_VARIABLE, "1e8")
     with opened(path) as image:
         assert image.size == (9000, 9000)
     Image.MAX_IMAGE_PIXELS, before = 1000, Image.MAX_IMAGE_PIXELS
@@ -187,7 +187,7 @@ def test_a_picture_is_bounded_by_its_header(
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "nan"])
 def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv(limits.BYTES, text)
+    monkeypatch.setenv(limits.MAX_GIB_VARIABLE, text)
     with pytest.raises(DataError, match=f"RAYGRID_MAX_GIB is '{text}', allowed are numbers above"):
         limits.check_bytes(Path("x"), 1, 1e9)
 
@@ -195,6 +195,6 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, t
 def test_a_disk_without_room_is_said_before_it_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(limits.BYTES, "1e9")
+    monkeypatch.setenv(limits.MAX_GIB_VARIABLE, "1e9")
     with pytest.raises(DataError, match=f"and {tmp_path} has .* left; TMPDIR names a larger disk"):
         limits.check_disk(Path("x"), 2 * shutil.disk_usage(tmp_path).free, tmp_path)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from raygrid.core.errors import DataError
 from raygrid.storage.pictures import (
-    EIGHT_BIT,
-    SIXTEEN_BIT,
-    TRANSPARENT,
+    EIGHT_BIT_MODES,
+    SIXTEEN_BIT_MODES,
+    TRANSPARENT_MODES,
     as_rgb,
     opened,
     pictures_in,
@@ -41,7 +41,7 @@ def test_sixteen_bit_gray_is_scaled(tmp_path: Path, suffix: str, order: str) -> 
 def test_every_mode_of_pillow_is_scaled_or_refused(mode: str) -> None:
     """A mode that Pillow adds later is refused, since nobody looked at its range."""
     image = Image.new(mode, (2, 2))
-    if mode in EIGHT_BIT + TRANSPARENT + SIXTEEN_BIT:
+    if mode in EIGHT_BIT_MODES + TRANSPARENT_MODES + SIXTEEN_BIT_MODES:
         assert as_rgb(image, Path("x")).mode == "RGB"
     else:
         with pytest.raises(DataError, match=f"x has Pillow's mode {mode}, whose range"):

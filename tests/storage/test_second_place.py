@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.storage.store import DATA, META
+from raygrid.storage.store import DATA_FILE, META_FILE
 from tests.engine.test_run import essence
 from tests.paced import INLINE, PacedRun
 from tests.places import bound_by_permissions, fill, small_disk
@@ -126,7 +126,9 @@ def test_damaged_copies_are_made_again_with_the_same_numbers(
     entries = sorted(far.glob("artifacts/*/*"))
     assert {entry.parent.name for entry in entries} >= {"dataset", "poison", "purified"}
     for number, entry in enumerate(entries):
-        file = entry / META if number % 3 == 0 else next(entry.glob(f"*{Path(DATA).suffix}"))
+        file = (
+            entry / META_FILE if number % 3 == 0 else next(entry.glob(f"*{Path(DATA_FILE).suffix}"))
+        )
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2] if number % 3 == 1 else b"\xff" + content[1:])
     for part in far.glob("results/*.jsonl"):

@@ -20,7 +20,7 @@ from raygrid.core.hashing import checksum, key_of
 from raygrid.storage import store as store_module
 from raygrid.storage.checkpoints import CheckpointSlot, pack, unpack
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.store import DATA, META, Bundle, Store
+from raygrid.storage.store import DATA_FILE, META_FILE, Bundle, Store
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 
@@ -36,9 +36,9 @@ def test_what_goes_in_comes_out(store: Store) -> None:
 
 def test_a_second_writer_changes_nothing(store: Store) -> None:
     store.put("poison", "k", BUNDLE)
-    before = (store.path("poison", "k") / DATA).stat().st_ino
+    before = (store.path("poison", "k") / DATA_FILE).stat().st_ino
     store.put("poison", "k", BUNDLE)
-    assert (store.path("poison", "k") / DATA).stat().st_ino == before
+    assert (store.path("poison", "k") / DATA_FILE).stat().st_ino == before
     assert not list(store.path("poison", "k").parent.glob(".tmp-*"))
 
 
@@ -49,8 +49,8 @@ def test_what_killed_writers_left_is_removed_when_it_is_a_day_old(store: Store) 
     for name, folder_age, file_age in (("dead", 2, 2), ("fresh", 0, 0), ("growing", 2, 0)):
         stage = kind / f".tmp-{name}"
         stage.mkdir()
-        (stage / DATA).write_bytes(bytes(64))
-        for path, days in ((stage / DATA, file_age), (stage, folder_age)):
+        (stage / DATA_FILE).write_bytes(bytes(64))
+        for path, days in ((stage / DATA_FILE, file_age), (stage, folder_age)):
             at = time.time() - days * 86_400
             os.utime(path, (at, at))
     store.put("poison", "other", BUNDLE)
@@ -73,8 +73,8 @@ def test_tensors_that_share_memory_are_stored_each(store: Store) -> None:
 
 
 def rewrite(folder: Path, **changes: object) -> None:
-    meta = json.loads((folder / META).read_text())
-    (folder / META).write_text(json.dumps({**meta, **changes}))
+    meta = json.loads((folder / META_FILE).read_text())
+    (folder / META_FILE).write_text(json.dumps({**meta, **changes}))
 
 
 def change_facts(folder: Path) -> None:
@@ -83,8 +83,8 @@ def change_facts(folder: Path) -> None:
 
 def other_arrays(folder: Path) -> None:
     """Arrays that the meta does not speak of, with a right checksum."""
-    save_file({"z": torch.ones(3)}, folder / DATA)
-    rewrite(folder, sha256=checksum(folder / DATA))
+    save_file({"z": torch.ones(3)}, folder / DATA_FILE)
+    rewrite(folder, sha256=checksum(folder / DATA_FILE))
 
 
 def other_entry(folder: Path) -> None:
@@ -101,9 +101,9 @@ def a_file(folder: Path) -> None:
 
 
 FIELD_DAMAGE: dict[str, Callable[[Path], object]] = {
-    "not utf-8": lambda folder: (folder / META).write_bytes(b"\xff\xfe"),
-    "a list": lambda folder: (folder / META).write_text("[]"),
-    "deep": lambda folder: (folder / META).write_text("[" * 100_000),
+    "not utf-8": lambda folder: (folder / META_FILE).write_bytes(b"\xff\xfe"),
+    "a list": lambda folder: (folder / META_FILE).write_text("[]"),
+    "deep": lambda folder: (folder / META_FILE).write_text("[" * 100_000),
     "facts null": lambda folder: rewrite(folder, facts=None),
     "facts changed": change_facts,
     "other arrays": other_arrays,
@@ -131,9 +131,9 @@ def test_whatever_is_wrong_with_an_entry_it_is_set_aside_and_made_again(
 def test_entries_from_before_there_were_digests_are_read(store: Store) -> None:
     store.put("poison", "k", BUNDLE)
     folder = store.path("poison", "k")
-    meta = json.loads((folder / META).read_text())
+    meta = json.loads((folder / META_FILE).read_text())
     del meta["digest"]
-    (folder / META).write_text(json.dumps(meta))
+    (folder / META_FILE).write_text(json.dumps(meta))
     assert store.get("poison", "k") is not None
 
 
@@ -141,7 +141,7 @@ def test_entries_from_before_there_were_digests_are_read(store: Store) -> None:
 def test_a_damaged_meta_of_a_remote_store_is_replaced(tmp_path: Path, content: bytes) -> None:
     where = (tmp_path / "far").as_uri()
     open_store(where, tmp_path / "one").put("poison", "k", BUNDLE)
-    (remote,) = (tmp_path / "far").rglob(META)
+    (remote,) = (tmp_path / "far").rglob(META_FILE)
     remote.write_bytes(content)
     another = open_store(where, tmp_path / "two")
     assert another.get("poison", "k") is None
@@ -155,14 +155,14 @@ def test_a_damaged_meta_of_a_remote_store_is_replaced(tmp_path: Path, content: b
 def test_a_damaged_entry_is_moved_aside(store: Store, damage: str) -> None:
     store.put("poison", "k", BUNDLE)
     folder = store.path("poison", "k")
-    data = bytearray((folder / DATA).read_bytes())
+    data = bytearray((folder / DATA_FILE).read_bytes())
     if damage == "flip":
         data[-1] ^= 1
-        (folder / DATA).write_bytes(data)
+        (folder / DATA_FILE).write_bytes(data)
     elif damage == "cut":
-        (folder / DATA).write_bytes(data[:-4])
+        (folder / DATA_FILE).write_bytes(data[:-4])
     elif damage == "lose_data":
-        (folder / DATA).unlink()
+        (folder / DATA_FILE).unlink()
     elif damage == "lose_meta":
         (folder / "meta.json").unlink()
     else:

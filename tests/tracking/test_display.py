@@ -17,7 +17,7 @@ from raygrid.core.text import about, clock
 from raygrid.engine.grid import plan
 from raygrid.tracking.counts import Running
 from raygrid.tracking.display import ProgressDisplay
-from raygrid.tracking.mlflow.view import QUERY
+from raygrid.tracking.mlflow.view import VIEW_QUERY
 from raygrid.tracking.remaining import Remaining
 from raygrid.trials.result import OTHER_FILES, Result
 from tests import plugin
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 
 assert plugin.CARD
 UI = "http://127.0.0.1:5000"
-OWN = f"{UI}/#/experiments/1/runs?{QUERY}"
+OWN = f"{UI}/#/experiments/1/runs?{VIEW_QUERY}"
 SPECS = [f"dots/{attack}/none/small_cnn/supervised/brief/0" for attack in ("clean", "slow_shift")]
 
 

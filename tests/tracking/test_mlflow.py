@@ -19,7 +19,7 @@ from raygrid.tracking.journal import EPOCHS, GRIDS, Journal, picture_of
 from raygrid.tracking.mlflow import followed as followed_module
 from raygrid.tracking.mlflow import pictures as pictures_module
 from raygrid.tracking.mlflow import store_uri, sync
-from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY_TAG, PARENT_TAG, MlflowExperiment
 from raygrid.tracking.mlflow.connection import is_transient
 from raygrid.tracking.mlflow.facts import (
     Shown,
@@ -33,7 +33,7 @@ from raygrid.tracking.mlflow.facts import (
 from raygrid.tracking.mlflow.followed import FollowedGrids, UnfinishedTrials, followed
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.sync import Synced
-from raygrid.tracking.mlflow.trial_runs import WRITTEN, TrialRuns
+from raygrid.tracking.mlflow.trial_runs import WRITTEN_TAG, TrialRuns
 from raygrid.tracking.mlflow.view import view_tags
 from raygrid.tracking.names import names_of
 from raygrid.trials.result import Result
@@ -78,7 +78,7 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     assert child.info.status == "FINISHED"
     assert child.info.run_name == "lsp · grayscale"
     assert child.data.tags["raygrid.spec"] == str(trial.spec)
-    assert child.data.tags[PARENT] == parent.info.run_id
+    assert child.data.tags[PARENT_TAG] == parent.info.run_id
     assert child.data.tags["raygrid.commit"] == "abc1234"
     assert child.data.tags["raygrid.version.torch"] == "2.15.0"
     assert child.data.tags["mlflow.source.git.commit"] == "abc1234"
@@ -118,7 +118,7 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
         kind, _, name = column.partition(".")
         assert name.strip("`") in kinds[kind]
     listed = client.search_runs([experiment.experiment_id], state["searchFilter"])
-    assert {run.data.tags[KEY] for run in listed} == {trial.key for trial in grid.trials}
+    assert {run.data.tags[KEY_TAG] for run in listed} == {trial.key for trial in grid.trials}
 
 
 def test_every_status_ends_its_run(out: Path) -> None:
@@ -298,11 +298,16 @@ def test_runs_of_an_older_layout_are_replaced_and_lose_nothing(out: Path) -> Non
     current = content(out)
     for key, run in children(out).items():  # as version 1 wrote them
         client.delete_run(run.info.run_id)
-        old = {KEY: key, PARENT: parent, WRITTEN: run.data.tags[WRITTEN], "verdict": "odd"}
+        old = {
+            KEY_TAG: key,
+            PARENT_TAG: parent,
+            WRITTEN_TAG: run.data.tags[WRITTEN_TAG],
+            "verdict": "odd",
+        }
         made = client.create_run(experiment.id, 1, old, "photo_digits/...").info.run_id
         client.log_param(made, "attack.patch", "4")
         client.set_terminated(made)
-    lost = client.create_run(experiment.id, 1, {KEY: "no row", PARENT: parent}).info.run_id
+    lost = client.create_run(experiment.id, 1, {KEY_TAG: "no row", PARENT_TAG: parent}).info.run_id
     assert sync(out).written == 4
     found = children(out)
     assert found.pop("no row").info.run_id == lost  # nothing stands for it: it stays
@@ -413,7 +418,7 @@ def test_several_grids_of_one_folder_keep_their_parents(out: Path) -> None:
     assert found["first"].data.tags["raygrid.trials"] == "2"
     assert found["second"].data.tags["raygrid.trials"] == "4"
     ours = {trial.key for trial in half.trials}
-    home = {run.data.tags[PARENT] for key, run in children(out).items() if key in ours}
+    home = {run.data.tags[PARENT_TAG] for key, run in children(out).items() if key in ours}
     assert home == {found["first"].info.run_id}
     before = content(out)
     assert sync(out).written == 0
@@ -433,7 +438,7 @@ def test_a_folder_of_before_the_journal_keeps_its_parent(out: Path) -> None:
         ResultLog(out / "results.jsonl").append(row(trial).row())
     assert sync(out) == Synced(written=2, there=4)
     assert [run.info.run_id for run in parents(out)] == [parent]
-    assert {run.data.tags[PARENT] for run in children(out).values()} == {parent}
+    assert {run.data.tags[PARENT_TAG] for run in children(out).values()} == {parent}
 
 
 def test_writing_twice_changes_nothing_even_with_nan(out: Path) -> None:
@@ -588,7 +593,7 @@ def pictured(out: Path, trials: list[Trial], poisons: int) -> None:
 def test_a_large_grid_has_one_picture_a_poison_and_says_where(
     out: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(pictures_module, "MOST", 3)
+    monkeypatch.setattr(pictures_module, "MOST_PICTURED_TRIALS", 3)
     trials = planned().trials
     pictured(out, trials, poisons=2)
     assert sync(out).written == 4

@@ -14,8 +14,8 @@ from raygrid.engine.grid import Grid, plan
 from raygrid.reports.page.write import report
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import check_tracking
-from raygrid.tracking.mlflow.client import PARENT
-from raygrid.tracking.mlflow.view import QUERY
+from raygrid.tracking.mlflow.client import PARENT_TAG
+from raygrid.tracking.mlflow.view import VIEW_QUERY
 from tests.ports import free_port
 from tests.reports.rows import write_tables
 from tests.tracking.tracked import Tracked, row, runs, server
@@ -70,7 +70,7 @@ def visit(tab: Page, address: str, sign: str) -> None:
 
 
 def parent_of(uri: str, out: Path) -> str:
-    (parent,) = (run for run in runs(out, uri) if PARENT not in run.data.tags)
+    (parent,) = (run for run in runs(out, uri) if PARENT_TAG not in run.data.tags)
     return str(parent.info.run_id)
 
 
@@ -79,7 +79,7 @@ def test_the_printed_link_lists_trials_the_lowest_accuracy_first(
 ) -> None:
     """With names that tell trials apart, accuracies and the axes, and no parent among them."""
     uri, _ = site
-    visit(tab, f"{uri}/#/experiments/1/runs?{QUERY}", "em · jpeg · simclr")
+    visit(tab, f"{uri}/#/experiments/1/runs?{VIEW_QUERY}", "em · jpeg · simclr")
     heads = tab.locator(".ag-header-cell").all_inner_texts()
     shown = " ".join(heads)
     for name in ("final_acc", "peak_acc", "attack", "budget", "defense"):
@@ -113,7 +113,11 @@ def test_its_charts_show_attack_budget_and_defense_against_accuracy(
     tab: Page, site: tuple[str, Path]
 ) -> None:
     uri, _ = site
-    visit(tab, f"{uri}/#/experiments/1/runs?{QUERY}&compareRunsMode=CHART", "Parallel Coordinates")
+    visit(
+        tab,
+        f"{uri}/#/experiments/1/runs?{VIEW_QUERY}&compareRunsMode=CHART",
+        "Parallel Coordinates",
+    )
     first = tab.get_by_text("Trials (2)").or_(tab.get_by_text("Trials", exact=True)).first
     first.wait_for()
     axes = tab.locator(".parcoords .dimension .label, .parcoords text.label")
@@ -142,7 +146,7 @@ def test_five_chosen_trials_are_compared_by_their_axes_and_accuracies(
 ) -> None:
     """The page behind the button Compare: axes with the budget as a number, summary metrics."""
     uri, _ = site
-    visit(tab, f"{uri}/#/experiments/1/runs?{QUERY}", "em · jpeg · simclr")
+    visit(tab, f"{uri}/#/experiments/1/runs?{VIEW_QUERY}", "em · jpeg · simclr")
     tab.set_viewport_size({"width": 2400, "height": 1000})  # else it draws four of five columns
     chosen = {0: 0.05, 4: 0.25, 6: 0.35, 8: 0.45, 10: 0.55}  # supervised ones, by final_acc
     boxes = tab.locator(".ag-selection-checkbox input")
@@ -168,7 +172,7 @@ def test_five_chosen_trials_are_compared_by_their_axes_and_accuracies(
 def test_a_comparison_draws_accuracies_over_the_budget(tab: Page, site: tuple[str, Path]) -> None:
     """Once `final_acc` is chosen in its box, as the guide says: it begins with the alphabet."""
     uri, out = site
-    some = [run.info.run_id for run in runs(out, uri) if PARENT in run.data.tags][:5]
+    some = [run.info.run_id for run in runs(out, uri) if PARENT_TAG in run.data.tags][:5]
     address = f"{uri}/#/compare-runs?runs={json.dumps(some)}&experiments={json.dumps(['1'])}"
     visit(tab, address, "Parallel Coordinates Plot")
     labels = tab.locator(".parcoords .dimension .label, .parcoords text.label, .axis-title")

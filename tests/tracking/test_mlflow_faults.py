@@ -18,11 +18,11 @@ import pytest
 
 from raygrid.core.errors import DataError, TrackingError
 from raygrid.storage.lines import append_line
-from raygrid.storage.results import ROWS, ResultLog
-from raygrid.tracking.journal import EPOCHS, GRIDS, Journal, Tail
+from raygrid.storage.results import RESULTS_FILE, ResultLog
+from raygrid.tracking.journal import EPOCHS_FILE, GRIDS_FILE, Journal, Tail
 from raygrid.tracking.mlflow import check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import writer as writer_module
-from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY_TAG, PARENT_TAG, MlflowExperiment
 from raygrid.tracking.mlflow.connection import mlflow_client
 from raygrid.tracking.mlflow.facts import Shown
 from raygrid.tracking.mlflow.follower import Follower
@@ -93,9 +93,9 @@ class Flaky:
 def test_lost_requests_and_lost_answers_leave_no_ghosts(
     out: Path, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "SHORTEST", 0.01)
-    monkeypatch.setattr(writer_module, "LONGEST", 0.02)
-    monkeypatch.setattr(writer_module, "LAST", 0.02)
+    monkeypatch.setattr(writer_module, "SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr(writer_module, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(writer_module, "LAST_PAUSE", 0.02)
     grid = planned()
     tracker = Tracked(out, every=0.01)
     flaky = Flaky(tracker.follower.experiment.client, 3, after)
@@ -116,7 +116,7 @@ def test_lost_requests_and_lost_answers_leave_no_ghosts(
 def test_two_runs_of_one_key_become_one(out: Path) -> None:
     projection = MlflowExperiment.of(out, store_uri(out))
     for start in (5, 3, 4):
-        projection.client.create_run(projection.id, start, {KEY: "k"})
+        projection.client.create_run(projection.id, start, {KEY_TAG: "k"})
     kept = projection.keep_first("k")
     assert kept is not None
     assert kept.info.start_time == 3
@@ -256,12 +256,12 @@ def test_a_line_of_the_journal_that_was_cut_off_costs_no_other_line(out: Path) -
     """A full disk or a lost machine cuts it off; the next run began in the middle of it."""
     grid = planned()
     Journal(out, "first").started(grid, grid.trials)
-    with (out / GRIDS).open("ab") as file:
+    with (out / GRIDS_FILE).open("ab") as file:
         file.write(b'{"grid": "k", "at": 1.0, "event": "tab')
     journal = Journal(out, "second")
     journal.started(grid, grid.trials)
     journal.close(interrupted=False)
-    tail = Tail(out / GRIDS)
+    tail = Tail(out / GRIDS_FILE)
     events = [(line["event"], line.get("name")) for _, line in tail.read()]
     assert events == [("started", "first"), ("started", "second"), ("ended", None)]
     assert tail.broken == 1
@@ -299,9 +299,17 @@ def test_a_row_that_nobody_can_read_does_not_hold_up_the_others(
 @pytest.mark.parametrize(
     ("name", "line", "said"),
     [
-        (GRIDS, {"event": "started", "specs": []}, "it has no 'name', which has to be a text"),
-        (GRIDS, {"event": "started", "name": "a", "specs": 3}, "'specs' is 3, which has to be a l"),
-        (EPOCHS, {"key": "k", "spec": "s", "resolved": {}}, "it has no 'start', which has to be a"),
+        (GRIDS_FILE, {"event": "started", "specs": []}, "it has no 'name', which has to be a text"),
+        (
+            GRIDS_FILE,
+            {"event": "started", "name": "a", "specs": 3},
+            "'specs' is 3, which has to be a l",
+        ),
+        (
+            EPOCHS_FILE,
+            {"key": "k", "spec": "s", "resolved": {}},
+            "it has no 'start', which has to be a",
+        ),
     ],
 )
 def test_a_line_of_the_journal_without_a_field_is_no_fault_of_mlflows(
@@ -328,7 +336,7 @@ def test_a_line_of_the_journal_without_a_field_is_no_fault_of_mlflows(
 def test_sync_says_whose_fault_it_is(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.exceptions import MlflowException
 
-    ResultLog(out / ROWS).append(row(planned().trials[0]).row())
+    ResultLog(out / RESULTS_FILE).append(row(planned().trials[0]).row())
 
     def fails_with(fault: Exception) -> None:
         def end(*_: Any) -> None:
@@ -394,7 +402,7 @@ def test_an_mlflow_that_was_emptied_is_told_everything_anew(out: Path, when: str
     follower = Follower(out, store_uri(out))
     journal.started(grid, grid.trials)
     for trial in grid.trials[:-1]:
-        ResultLog(out / ROWS).append(row(trial).row())
+        ResultLog(out / RESULTS_FILE).append(row(trial).row())
 
     def in_a_round() -> None:
         follower.read()
@@ -407,7 +415,7 @@ def test_an_mlflow_that_was_emptied_is_told_everything_anew(out: Path, when: str
         assert follower.missing >= 3, "everything waits again"
 
     in_a_round()
-    ResultLog(out / ROWS).append(row(grid.trials[-1]).row())
+    ResultLog(out / RESULTS_FILE).append(row(grid.trials[-1]).row())
     if when == "before the last rows":
         lost(in_a_round)
     in_a_round()
@@ -427,7 +435,7 @@ def test_an_mlflow_that_was_emptied_is_told_everything_anew(out: Path, when: str
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     (parent,) = parents(out)
     assert parent.info.status == "FINISHED"
-    assert {run.data.tags[PARENT] for run in found.values()} == {parent.info.run_id}
+    assert {run.data.tags[PARENT_TAG] for run in found.values()} == {parent.info.run_id}
     files = follower.experiment.client.list_artifacts(parent.info.run_id)
     assert "report.html" in [file.path for file in files]
 
@@ -435,8 +443,8 @@ def test_an_mlflow_that_was_emptied_is_told_everything_anew(out: Path, when: str
 def test_a_run_whose_mlflow_is_emptied_ends_with_all_of_it_there(
     out: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "SHORTEST", 0.01)
-    monkeypatch.setattr(writer_module, "LAST", 0.2)
+    monkeypatch.setattr(writer_module, "SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr(writer_module, "LAST_PAUSE", 0.2)
     grid = planned()
     tracker = Tracked(out, every=0.01)
     drive(tracker, grid, grid.trials[:2])

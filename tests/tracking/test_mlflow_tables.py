@@ -12,7 +12,7 @@ import pytest
 from raygrid.engine.grid import plan
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import store_uri, sync
-from raygrid.tracking.mlflow.client import TABLES, MlflowExperiment
+from raygrid.tracking.mlflow.client import TABLES_EXPERIMENT, MlflowExperiment
 from raygrid.tracking.mlflow.description import description, findings
 from raygrid.tracking.mlflow.tables import Mirror
 from tests.reports.rows import write_tables
@@ -39,20 +39,20 @@ def test_a_table_is_one_run_a_row(out: Path) -> None:
     )
     for _ in range(2):
         assert mirror.show(made) == 2
-    found = {run.data.params["attack"]: run for run in runs(out, experiment=TABLES)}
-    assert len(runs(out, experiment=TABLES)) == 2
+    found = {run.data.params["attack"]: run for run in runs(out, experiment=TABLES_EXPERIMENT)}
+    assert len(runs(out, experiment=TABLES_EXPERIMENT)) == 2
     clean = found["clean"].data
     assert clean.metrics == {"acc/resnet18": 0.9, "published/resnet18": 0.94, "acc/vgg11": 0.7}
     assert found["lsp"].data.metrics == {}
     assert clean.params["defense"] == "jpeg(quality=10)"
     assert clean.tags["raygrid.table"] == "transfer"
     assert {run.info.status for run in found.values()} == {"FINISHED"}
-    client = MlflowExperiment.of(out, store_uri(out), TABLES).client
+    client = MlflowExperiment.of(out, store_uri(out), TABLES_EXPERIMENT).client
     history = client.get_metric_history(found["clean"].info.run_id, "acc/vgg11")
     assert [point.value for point in history] == [0.8, 0.7]
     other = Mirror(out, store_uri(out), "another", "theirs")  # the same rows of another grid
     assert other.show(made) == 2
-    assert len(runs(out, experiment=TABLES)) == 4
+    assert len(runs(out, experiment=TABLES_EXPERIMENT)) == 4
 
 
 def test_findings_are_the_best_defense_and_the_learner_that_is_harmed_least(
@@ -114,14 +114,14 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     rows = list(ResultLog(out / "results.jsonl").rows())
     tracker.tables(write_tables(out, rows))
     tracker.close(interrupted=False)
-    shown = runs(out, experiment=TABLES)
+    shown = runs(out, experiment=TABLES_EXPERIMENT)
     assert {run.data.tags["raygrid.table"] for run in shown} == {"transfer"}
     assert {run.data.params["attack"] for run in shown} == set(attacks)
     assert all(set(run.data.metrics) == {f"acc/{net}" for net in nets} for run in shown)
     (run,) = parents(out)
     said = run.data.tags["mlflow.note.content"]
     client = MlflowExperiment.of(out, store_uri(out)).client
-    where = f"#/experiments/{client.get_experiment_by_name(TABLES).experiment_id}/runs"
+    where = f"#/experiments/{client.get_experiment_by_name(TABLES_EXPERIMENT).experiment_id}/runs"
     assert said.startswith(f"[Transfer and worst learner as runs that compare]({where})")
     assert "# transfer" in said
     assert "| lsp |" in said
@@ -139,7 +139,7 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     assert parents(out)[0].data.tags["mlflow.note.content"] == "mine"
     empty = f"sqlite:///{out}/other.db"  # `sync` brings them all where nothing is
     assert sync(out, empty).written == 4
-    assert len(runs(out, empty, TABLES)) == len(shown)
+    assert len(runs(out, empty, TABLES_EXPERIMENT)) == len(shown)
     (parent,) = parents(out, empty)
     files = MlflowExperiment.of(out, empty).client.list_artifacts(parent.info.run_id, "tables")
     assert "tables/transfer.csv" in {file.path for file in files}

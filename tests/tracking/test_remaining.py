@@ -114,7 +114,7 @@ class Onlooker(Listener):
 
 def test_a_run_speaks_of_what_it_makes(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log was silent for as long as poisons were made."""
-    monkeypatch.setattr(display_module, "HEARTBEAT", -1.0)
+    monkeypatch.setattr(display_module, "HEARTBEAT_SECONDS", -1.0)
     stream = io.StringIO()
     display = ProgressDisplay(stream)
     onlooker = Onlooker(display, options.out)

@@ -17,7 +17,7 @@ from raygrid.engine.events import Listener
 from raygrid.engine.grid import Plan
 from raygrid.tracking import status
 from raygrid.tracking.counts import RunCounts
-from raygrid.tracking.status import SILENT, StatusFile
+from raygrid.tracking.status import SILENT_SECONDS, StatusFile
 from raygrid.trials.artifacts.shards import split
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
@@ -66,8 +66,8 @@ def test_silence_and_an_interruption_have_names(tmp_path: Path) -> None:
     clock = [1000.0]
     beacon = StatusFile(tmp_path, now=lambda: clock[0])
     beacon.write()
-    assert status.read_status(tmp_path, now=1000 + SILENT)["state"] == "running"
-    assert status.read_status(tmp_path, now=1001 + SILENT)["state"] == "lost"
+    assert status.read_status(tmp_path, now=1000 + SILENT_SECONDS)["state"] == "running"
+    assert status.read_status(tmp_path, now=1001 + SILENT_SECONDS)["state"] == "lost"
     assert status.status_text(status.read_status(tmp_path, now=2000)).endswith(
         "no sign of life from the driver for a minute; run the same command again to resume"
     )
@@ -112,8 +112,8 @@ def test_shards_that_start_together_are_all_listed_though_no_event_follows(tmp_p
 
 
 def test_a_run_without_events_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "ALIVE", 0.1)
-    assert status.ALIVE < SILENT
+    monkeypatch.setattr(status, "ALIVE_SECONDS", 0.1)
+    assert status.ALIVE_SECONDS < SILENT_SECONDS
     kept = StatusFile(tmp_path, every=0.05)
     kept.started(Plan(), [])
     first = status.read_status(tmp_path)["written"]

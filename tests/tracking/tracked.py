@@ -18,7 +18,7 @@ from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.journal import Journal
 from raygrid.tracking.mlflow import Tracker, store_uri
-from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY_TAG, PARENT_TAG, MlflowExperiment
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.writer import MlflowWriter
 from raygrid.trials.result import Result
@@ -97,14 +97,14 @@ def runs(out: Path, uri: str | None = None, experiment: str = "raygrid") -> list
 
 def children(out: Path, uri: str | None = None) -> dict[str, Any]:
     """Child runs by key; fails if two have the same key or one has no parent."""
-    found = [run for run in runs(out, uri) if PARENT in run.data.tags]
-    keys = [run.data.tags[KEY] for run in found]
+    found = [run for run in runs(out, uri) if PARENT_TAG in run.data.tags]
+    keys = [run.data.tags[KEY_TAG] for run in found]
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, found, strict=True))
 
 
 def parents(out: Path, uri: str | None = None) -> list[Any]:
-    return [run for run in runs(out, uri) if PARENT not in run.data.tags]
+    return [run for run in runs(out, uri) if PARENT_TAG not in run.data.tags]
 
 
 def content(out: Path, uri: str | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from raygrid.core.images import Images, Poison
 from raygrid.protocols.setups import SetupRule
 from raygrid.trials.artifacts import World
-from raygrid.trials.evaluate import AT_ONCE, Probed, ask, probes_for, score
+from raygrid.trials.evaluate import IMAGES_AT_ONCE, Probed, ask, probes_for, score
 from tests.conftest import seeded, toy
 
 
@@ -32,7 +32,7 @@ def answers(net: nn.Module, images: Images) -> tuple[int, int, float, float]:
 
 
 def test_every_image_counts_once_however_many_are_asked_at_a_time() -> None:
-    images, net = toy(AT_ONCE + 80, side=8), classifier(8).train()
+    images, net = toy(IMAGES_AT_ONCE + 80, side=8), classifier(8).train()
     found = score(net, images, negative, odds=True)
     assert net.training
     hits, count, loss, odds = answers(net, images)

@@ -12,11 +12,11 @@ import torch
 from raygrid.api.run_grid import run_grid
 from raygrid.cli.plan import PlanStatus, plan_text
 from raygrid.core.errors import DataError, SpecError
-from raygrid.core.options import LEFT, Options
+from raygrid.core.options import LEFT_BY_TRIALS, Options
 from raygrid.engine.grid import plan
 from raygrid.reports.analysis.records import Records
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.store import DATA, META, Bundle, Store
+from raygrid.storage.store import DATA_FILE, META_FILE, Bundle, Store
 from raygrid.trials.evaluate import score
 from raygrid.trials.outputs import left_nbytes
 from tests.finished import BARE, LSP, SPECS, inline, result_of
@@ -55,7 +55,7 @@ def test_the_network_of_the_peak_is_the_one_that_reached_it(finished: Path) -> N
         records.victim(LSP.replace("supervised", "simclr").replace("brief", "quick"))
 
 
-@pytest.mark.parametrize("kind", LEFT)
+@pytest.mark.parametrize("kind", LEFT_BY_TRIALS)
 def test_the_plan_knows_the_size_of_what_is_kept(
     kind: str, finished: Path, records: Records
 ) -> None:
@@ -67,8 +67,8 @@ def test_the_plan_knows_the_size_of_what_is_kept(
 
 def test_what_is_kept_lies_in_the_results_folder(finished: Path, records: Records) -> None:
     folder = finished / "store" / "results" / records.trial(LSP).key
-    assert sorted(p.name for p in folder.iterdir()) == sorted(LEFT)
-    assert {p.name for p in (folder / "weights").iterdir()} == {DATA, META}
+    assert sorted(p.name for p in folder.iterdir()) == sorted(LEFT_BY_TRIALS)
+    assert {p.name for p in (folder / "weights").iterdir()} == {DATA_FILE, META_FILE}
 
 
 def test_a_finished_trial_runs_again_only_for_what_it_did_not_leave(
@@ -76,7 +76,7 @@ def test_a_finished_trial_runs_again_only_for_what_it_did_not_leave(
 ) -> None:
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
-    assert run_grid(SPECS, inline(out, LEFT)).submitted == 0
+    assert run_grid(SPECS, inline(out, LEFT_BY_TRIALS)).submitted == 0
     assert run_grid([*SPECS, BARE], inline(out)).submitted == 0
     assert run_grid([SPECS[0], BARE], inline(out, ("predictions",))).submitted == 1
     assert run_grid([BARE], inline(out, ("predictions",))).submitted == 0
@@ -91,7 +91,7 @@ def test_kept_files_are_mirrored(tmp_path: Path) -> None:
     url = f"file://{tmp_path / 'remote'}"
     one, other = (open_store(url, tmp_path / name) for name in ("one", "other"))
     one.put("weights", "abc", Bundle({"w": torch.ones(2)}))
-    assert (tmp_path / "remote" / "results" / "abc" / "weights" / META).exists()
+    assert (tmp_path / "remote" / "results" / "abc" / "weights" / META_FILE).exists()
     found = other.get("weights", "abc")
     assert found is not None
     assert torch.equal(found.tensors["w"], torch.ones(2))

@@ -28,7 +28,7 @@ from raygrid.reports.figures.gallery import gallery
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, BuildContext
 from raygrid.trials.catalog import Catalog
-from raygrid.trials.export import Form, export, read_export
+from raygrid.trials.export import ExportForm, export, read_export
 from raygrid.trials.poisons import Poisoned, inspect, make
 from raygrid.trials.resolve import resolve
 from tests.conftest import toy
@@ -147,7 +147,7 @@ def test_inspect_of_withheld_rows_has_no_size() -> None:
 
 @pytest.mark.parametrize("form", ["png", "npz", "pt"])
 @pytest.mark.parametrize("part", ["regions", "withheld"])
-def test_an_exported_set_is_read_back(tmp_path: Path, form: Form, part: str) -> None:
+def test_an_exported_set_is_read_back(tmp_path: Path, form: ExportForm, part: str) -> None:
     poisoned = small_set(part, 0.5)
     manifest = json.loads(export(poisoned, tmp_path / "out", form).read_text())
     images, found = read_export(tmp_path / "out")
@@ -161,7 +161,7 @@ def test_an_exported_set_is_read_back(tmp_path: Path, form: Form, part: str) -> 
 
 
 @pytest.mark.parametrize("form", ["png", "npz", "pt"])
-def test_a_changed_export_is_refused(tmp_path: Path, form: Form) -> None:
+def test_a_changed_export_is_refused(tmp_path: Path, form: ExportForm) -> None:
     poisoned = small_set()
     export(poisoned, tmp_path / "out", form)
     other = poisoned.images.pixels.clone()
@@ -199,7 +199,7 @@ def test_the_gallery_shows_a_column_for_each_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["png", "npz", "pt"])
-def test_an_export_can_be_put_on_the_grid_again(tmp_path: Path, form: Form) -> None:
+def test_an_export_can_be_put_on_the_grid_again(tmp_path: Path, form: ExportForm) -> None:
     poisoned = small_set("lsp")
     export(poisoned, tmp_path / "out", form)
     path = tmp_path / "out" if form == "png" else tmp_path / "out" / f"train.{form}"

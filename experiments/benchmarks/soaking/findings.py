@@ -14,7 +14,7 @@ from same_runs import outcome, rows_of
 from soaking.rounds import Round
 
 from raygrid.tracking.mlflow import store_uri
-from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY_TAG, PARENT_TAG, MlflowExperiment
 
 Json = dict[str, Any]
 GRACE = 60.0
@@ -91,8 +91,8 @@ def tracked(out: Path, keys: set[str]) -> Iterator[str]:
     """What MLflow has otherwise than one finished run a key under one finished parent."""
     experiment = MlflowExperiment.of(out, store_uri(out))
     runs = list(experiment.search())
-    children = Counter(run.data.tags[KEY] for run in runs if PARENT in run.data.tags)
-    parents = [run for run in runs if PARENT not in run.data.tags]
+    children = Counter(run.data.tags[KEY_TAG] for run in runs if PARENT_TAG in run.data.tags)
+    parents = [run for run in runs if PARENT_TAG not in run.data.tags]
     for key in sorted({*keys, *children}):
         if children[key] != 1:
             yield f"MLflow has {children[key]} runs of {key[:12]}"

@@ -24,7 +24,7 @@ class CaitSize(NamedTuple):
     class_layers: int
 
 
-PUBLISHED, SMALL = CaitSize(8, 512, 6, 64, 256, 6, 2), CaitSize(4, 64, 4, 16, 64, 2, 1)
+PUBLISHED_CAIT, SMALL_CAIT = CaitSize(8, 512, 6, 64, 256, 6, 2), CaitSize(4, 64, 4, 16, 64, 2, 1)
 
 
 class Cait(nn.Module):

@@ -11,11 +11,11 @@ _STAGES = (
     *((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2)),
     *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
 )
-WIDTH = 1280
+LAST_WIDTH = 1280
 
 
 def mobilenetv2_body(strides: tuple[int, int]) -> nn.Module:
-    """The network up to its `WIDTH` features; strides of the stem and of the second stage."""
+    """The network up to its `LAST_WIDTH` features; strides of the stem and of the second stage."""
     layers: list[nn.Module] = [*_convolved(3, 32, 3, strides[0]), nn.ReLU(inplace=True)]
     inputs = 32
     for number, (expansion, outputs, blocks, first) in enumerate(_STAGES):
@@ -23,7 +23,7 @@ def mobilenetv2_body(strides: tuple[int, int]) -> nn.Module:
             stride = strides[1] if number == 1 else first
             layers.append(InvertedBlock(inputs, outputs, expansion, 1 if block else stride))
             inputs = outputs
-    layers += [*_convolved(inputs, WIDTH, 1), nn.ReLU(inplace=True)]
+    layers += [*_convolved(inputs, LAST_WIDTH, 1), nn.ReLU(inplace=True)]
     named = {"features": nn.Sequential(*layers), "pool": nn.AdaptiveAvgPool2d(1)}
     return nn.Sequential(OrderedDict({**named, "flat": nn.Flatten()}))
 

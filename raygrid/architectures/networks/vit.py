@@ -20,7 +20,7 @@ class VitSize(NamedTuple):
     heads: int
 
 
-PUBLISHED, SMALL = VitSize(8, 512, 6, 8), VitSize(4, 64, 2, 4)
+PUBLISHED_VIT, SMALL_VIT = VitSize(8, 512, 6, 8), VitSize(4, 64, 2, 4)
 
 
 class Vit(nn.Module):

@@ -15,7 +15,7 @@ from raygrid.core.seeds import Stream
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDE, CROP = 32, 4
+FIELD_SIDE, FIELD_CROP = 32, 4
 """The field on which a process is judged, as published: 36 pixels, of which 4 are cut off."""
 
 _NOISES = 3  # noises a candidate is judged on
@@ -131,10 +131,10 @@ def _lasts(filters: Tensor, seed: int) -> bool:
 
 def _noises(filters: Tensor, generator: torch.Generator, count: int = _NOISES) -> Tensor:
     """Raw noises of each filter (P, 3, 3): float64 (32, 32, P, count)."""
-    size = SIDE + CROP
+    size = FIELD_SIDE + FIELD_CROP
     shape = (border_size(size, size), len(filters), count)
     borders = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return grow(filters.permute(1, 2, 0)[..., None], borders, size, size, CROP)
+    return grow(filters.permute(1, 2, 0)[..., None], borders, size, size, FIELD_CROP)
 
 
 def _candidates(seed: int, channels: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -144,14 +144,17 @@ def _candidates(seed: int, channels: int) -> Iterator[tuple[Tensor, Tensor]]:
     each has to hold that bound by itself first, which it must anyway; so candidates are
     distributed as if whole processes had been drawn and refused, at a fraction of the draws.
     """
-    left = torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, _NOISES, SIDE, SIDE)
+    left = (
+        torch.empty(0, 3, 3, dtype=torch.float64),
+        torch.empty(0, _NOISES, FIELD_SIDE, FIELD_SIDE),
+    )
     for batch in range(1_000_000):
         filters, noises = _stable(Stream("autoregression", (seed, channels, batch)).generator())
         filters, noises = torch.cat([left[0], filters]), torch.cat([left[1], noises])
         whole = len(filters) // channels * channels
         left = filters[whole:], noises[whole:]
         triples = filters[:whole].view(-1, channels, 3, 3)
-        fields = noises[:whole].view(-1, channels, _NOISES, SIDE, SIDE)
+        fields = noises[:whole].view(-1, channels, _NOISES, FIELD_SIDE, FIELD_SIDE)
         lengths = fields.square().sum((1, 3, 4)).sqrt()
         for i in (lengths <= _MAX_NORM).all(1).nonzero().squeeze(1).tolist():
             yield triples[i], fields[i, :, -1] / lengths[i, -1]

@@ -14,7 +14,7 @@ from raygrid.core.literals import Scalar, parse_scalar
 from raygrid.core.registry import Combination, require
 from raygrid.core.spec import Part
 from raygrid.nn.context import FitContext
-from raygrid.nn.vae import Table, VaeFit, VaeSize, fit, misfit, relative_cost, require_fit
+from raygrid.nn.vae import LatentTable, VaeFit, VaeSize, fit, misfit, relative_cost, require_fit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class Disentangled(Attack):
     rate: float = 1.0  # most nats for each position of the D-VAE's latent
     epochs: int = 60  # of the D-VAE
     batch_size: int = 128  # images an update of it
-    table: Table = "spatial"  # a map or a vector for each class
+    table: LatentTable = "spatial"  # a map or a vector for each class
     shrink: int = 1  # divides the D-VAE's channels, for small machines
 
     def __post_init__(self) -> None:

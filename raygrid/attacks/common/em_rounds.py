@@ -22,9 +22,9 @@ from raygrid.nn.steps import Batch, autocast
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROUNDS = 10
+USUAL_ROUNDS = 10
 """Rounds after which the error is usually low enough."""
-RECIPE = Recipe(epochs=1, schedule="constant", grad_clip=5.0)
+EM_RECIPE = Recipe(epochs=1, schedule="constant", grad_clip=5.0)
 """Of the network, SGD; batches are the attack's, and their order the noise's."""
 
 
@@ -84,7 +84,7 @@ class RoundsAttack(JointAttack):
     def passes(self, n: int) -> float:
         """The passes of as many rounds as are usually needed, about ten."""
         learned = 3.0 * self.model_steps * min(self.batch_size, n) / n
-        return min(ROUNDS, self.plan[2]) * (self.round_passes + learned)
+        return min(USUAL_ROUNDS, self.plan[2]) * (self.round_passes + learned)
 
     @property
     def round_passes(self) -> float:
@@ -127,8 +127,8 @@ class RoundsAttack(JointAttack):
         """
         # Three times as fast as float32 where the processor multiplies bf16, and noise follows
         # signs of gradients alone.
-        precision = precision_of(RECIPE, ARCHITECTURES.make(self.surrogate).convolutional)
-        recipe = RECIPE.with_(
+        precision = precision_of(EM_RECIPE, ARCHITECTURES.make(self.surrogate).convolutional)
+        recipe = EM_RECIPE.with_(
             batch_size=self.batch_size,
             shuffle=self.shuffled,
             drop_last=self.shuffled,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from raygrid.attacks.common.unet import UNet
 
-LEAST = 2
+LEAST_BATCH = 2
 """Images of a batch: one has no batch statistics."""
 
 
@@ -57,13 +57,16 @@ class GeneratorAttack(GradientAttack, ScopedAttack):
         ratio = combination.poison_ratio if self.scoped else 1.0
         seen = count_at(ratio, combination.train_size)
         left = seen - self.apart_of(seen)
-        if left < LEAST:
-            return f"{self.id} learns from {LEAST} images or more, of {seen} there are {left} left"
+        if left < LEAST_BATCH:
+            return (
+                f"{self.id} learns from {LEAST_BATCH} images or more, "
+                f"of {seen} there are {left} left"
+            )
         return super().skip(combination)
 
     def apart_of(self, images: int) -> int:
         """How many of so many training images only decide which U-Net is taken."""
-        return max(LEAST, int(images * self.held_out))
+        return max(LEAST_BATCH, int(images * self.held_out))
 
     def owned(self, images: Images, context: AttackContext) -> Images:
         """The images that the attacker may change; raises SpecError for a side that is none."""

@@ -1,7 +1,7 @@
 """Neural tangent kernels of two infinitely wide networks, and what they predict in training.
 
-All in float64. Images are (n, C, H, W) in [0, 1], not centered. Weights have variance `WEIGHT`,
-biases `BIAS`, in the NTK parameterization.
+All in float64. Images are (n, C, H, W) in [0, 1], not centered. Weights have variance
+`WEIGHT_VARIANCE`, biases `BIAS_VARIANCE`, in the NTK parameterization.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from raygrid.core.lazy import nn, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHT, BIAS = 1.76, 0.18
+WEIGHT_VARIANCE, BIAS_VARIANCE = 1.76, 0.18
 RIDGE = 1e-4  # of the mean of the diagonal
 
 Kernel: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
@@ -36,8 +36,8 @@ def cnn(xa: Tensor, xb: Tensor) -> Tensor:
         k, t, qa, qb = _relu(k, t, qa, qb)
     k, t = k.mean((2, 3)), t.mean((2, 3))
     for _ in range(3):
-        k = WEIGHT * k + BIAS
-        t = k + WEIGHT * t
+        k = WEIGHT_VARIANCE * k + BIAS_VARIANCE
+        t = k + WEIGHT_VARIANCE * t
     return t
 
 
@@ -58,8 +58,13 @@ Maps: TypeAlias = "tuple[Tensor, Tensor, Tensor, Tensor]"
 
 
 def _dense(k: Tensor, t: Tensor, qa: Tensor, qb: Tensor) -> Maps:
-    k = WEIGHT * k + BIAS
-    return k, k + WEIGHT * t, WEIGHT * qa + BIAS, WEIGHT * qb + BIAS
+    k = WEIGHT_VARIANCE * k + BIAS_VARIANCE
+    return (
+        k,
+        k + WEIGHT_VARIANCE * t,
+        WEIGHT_VARIANCE * qa + BIAS_VARIANCE,
+        WEIGHT_VARIANCE * qb + BIAS_VARIANCE,
+    )
 
 
 def _window(maps: Tensor) -> Tensor:

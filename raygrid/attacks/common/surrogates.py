@@ -133,11 +133,11 @@ def normalized_by(network: nn.Module) -> tuple[Tensor, Tensor]:
     return buffers["mean"], buffers["std"]
 
 
-Augmentation: TypeAlias = "Callable[[Tensor, torch.Generator, Tensor | None], Tensor]"
+SurrogateAugmentation: TypeAlias = "Callable[[Tensor, torch.Generator, Tensor | None], Tensor]"
 """Of images (n, C, H, W) with their draws; bool (n,): which are mirrored, None: drawn as well."""
 
 
-def augmentation(name: str, network: nn.Module) -> Augmentation:
+def augmentation(name: str, network: nn.Module) -> SurrogateAugmentation:
     """What the images of a surrogate's training go through before `network` sees them.
 
     `affine_shift`, the standard augmentation of a dataset (see `standard`), or contrastive views of
@@ -159,13 +159,13 @@ def augmentation(name: str, network: nn.Module) -> Augmentation:
     return shift if name == "affine_shift" else usual
 
 
-FLOORS = {("cifar10", "resnet18"): 0.93}
+ACCURACY_FLOORS = {("cifar10", "resnet18"): 0.93}
 """Clean test accuracy, by dataset and architecture, that published attacks count on."""
 
 
 def shortfall(dataset: str, architecture: str, reached: float) -> str | None:
     """What to say of a surrogate that is worse than those of the papers, None if it is not."""
-    floor = FLOORS.get((dataset, architecture), 0.0)
+    floor = ACCURACY_FLOORS.get((dataset, architecture), 0.0)
     if reached >= floor:
         return None
     return f"surrogate below {floor:.0%}: {architecture} reaches {reached:.1%} on {dataset}"

@@ -16,8 +16,8 @@ from raygrid.core.errors import DataError, MissingDataError, in_one_line
 from raygrid.datasets.base import Dataset, Facts, Split
 from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.holdings import (
-    ARCHIVES,
-    DAMAGED,
+    ARCHIVE_ERRORS,
+    ARCHIVE_SUFFIXES,
     Holding,
     ImageFiles,
     identity,
@@ -27,9 +27,9 @@ from raygrid.datasets.common.holdings import (
     train_and_test,
     unpacked,
 )
-from raygrid.storage.pictures import SUFFIXES, is_lossy, visible
+from raygrid.storage.pictures import PICTURE_SUFFIXES, is_lossy, visible
 
-_ENDINGS = "|".join(map(re.escape, SUFFIXES))
+_ENDINGS = "|".join(map(re.escape, PICTURE_SUFFIXES))
 IN_ARCHIVE = re.compile(
     rf"(?:^|.*/)(train|test|val)/[^/.][^/]*/[^/.][^/]*(?:{_ENDINGS})$", re.IGNORECASE
 )
@@ -78,7 +78,7 @@ class FileDataset(Dataset):
         found = found or self.official(root)
         if found is not None:
             return found
-        archives = sorted(f for f in home.glob("*") if f.name.endswith(ARCHIVES))
+        archives = sorted(f for f in home.glob("*") if f.name.endswith(ARCHIVE_SUFFIXES))
         if archives and self.archived:
             return Archive(archives[0], self)
         if home.exists() and not home.is_dir():
@@ -140,7 +140,7 @@ class Archive(Holding):
                     return packed.namelist()
             with tarfile.open(self.path) as tape:
                 return tape.getnames()
-        except DAMAGED as error:
+        except ARCHIVE_ERRORS as error:
             raise DataError(
                 f"{self.path} cannot be read ({in_one_line(error)}); replace it"
             ) from None

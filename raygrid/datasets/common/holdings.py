@@ -21,14 +21,14 @@ from raygrid.core.lazy import torch
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.common.decoding import Resizing, decode
 from raygrid.storage.limits import check_disk, unpacked_size
-from raygrid.storage.pictures import SUFFIXES, is_lossy, pictures_in, subfolders
+from raygrid.storage.pictures import PICTURE_SUFFIXES, is_lossy, pictures_in, subfolders
 
-DAMAGED = (
+ARCHIVE_ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError),
     *(RuntimeError, NotImplementedError, ValueError),  # encrypted, of an unknown method, odd names
 )
 """What reading an archive raises where it is damaged or packed in a way that is not known."""
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 TEST_FOLDERS = ("test", "val")
 
 
@@ -115,7 +115,7 @@ def class_folders(folder: Path, classes: Collection[str] | None = None) -> dict[
         found = {name: found.get(name, []) for name in classes}
     for name, files in found.items():
         if not files:
-            raise DataError(f"{folder / name} holds no image ({', '.join(SUFFIXES)})")
+            raise DataError(f"{folder / name} holds no image ({', '.join(PICTURE_SUFFIXES)})")
     if len(found) < 2:
         raise DataError(f"{folder} has {len(found)} class folders with images, needed are two")
     return found
@@ -128,7 +128,7 @@ def listing(by_class: dict[str, list[Path]]) -> Listing:
     return Listing(files, labels)
 
 
-PARTS = {
+PART_NAMES = {
     "train": ("train", "training", "trainset", "train_set"),
     "test": ("test", "testing", "testset", "test_set", "val", "valid", "validation", "eval"),
 }
@@ -141,7 +141,7 @@ def renamed(names: Sequence[str]) -> str:
     Names are not guessed while data are read: who has `valid` beside `test` has to say which one
     is meant.
     """
-    meant = {name: part for name in names for part, a in PARTS.items() if name.lower() in a}
+    meant = {name: part for name in names for part, a in PART_NAMES.items() if name.lower() in a}
     pairs = [f"{name} to {part}" for name, part in meant.items() if name != part]
     return f"rename {' and '.join(pairs)}" if pairs else ""
 
@@ -167,18 +167,18 @@ def train_and_test(
     return train, test
 
 
-WORDS = ("words.txt", "LOC_synset_mapping.txt")
+WORDNET_FILES = ("words.txt", "LOC_synset_mapping.txt")
 """Files that come with ImageNet and its subsets: a WordNet id a line, then words."""
 
 
 def spoken(classes: Iterable[str], place: Path) -> tuple[str, ...]:
     """The names of class folders, WordNet ids as the first of their words.
 
-    The words are looked up in a file of WORDS, in the dataset's folder or the one above; a name
-    without a line there stays as it is.
+    The words are looked up in a file of WORDNET_FILES, in the dataset's folder or the one above;
+    a name without a line there stays as it is.
     """
     names = list(classes)
-    files = (folder / name for folder in (place, place.parent) for name in WORDS)
+    files = (folder / name for folder in (place, place.parent) for name in WORDNET_FILES)
     found = next((file for file in files if file.is_file()), None)
     if found is None:
         return tuple(names)
@@ -213,7 +213,7 @@ def extract(archive: Path, folder: Path) -> None:
                 packed.extractall(folder)  # leaves out what points outside
         else:
             _extract_tar(archive, folder)
-    except DAMAGED as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(
             f"{archive} cannot be unpacked ({in_one_line(error)}); replace it"
         ) from None

@@ -11,10 +11,10 @@ from typing import Any
 from raygrid.core.speed import CPU, Speed
 from raygrid.engine.costs.profiles import gpu_of
 from raygrid.trials.artifacts import Artifact
-from raygrid.trials.artifacts.dataset import START
+from raygrid.trials.artifacts.dataset import LEAST_MAKING_SECONDS
 from raygrid.trials.trial import Trial
 
-HEAD = 0.05
+HEAD_COST = 0.05
 """Time of an image for a linear layer on kept features, where it is 1 for the least network."""
 
 
@@ -80,8 +80,8 @@ def trial_seconds(trial: Trial, speed: Speed) -> float:
     if trial.setup is not None:
         images = trial.setup.rule.pool_size(images, data.classes)
     if trial.features is not None:  # a head on kept features: their cost is an artifact's
-        return START + HEAD * speed.seconds(0.0, images * epochs)
+        return LEAST_MAKING_SECONDS + HEAD_COST * speed.seconds(0.0, images * epochs)
     train = speed.seconds(3 * forward, images * epochs * factor)
     if trial.learner.views:
         train += speed.seconds(0.0, 2 * images * epochs)
-    return START + train + speed.seconds(forward, data.test_size * epochs)
+    return LEAST_MAKING_SECONDS + train + speed.seconds(forward, data.test_size * epochs)

@@ -8,19 +8,19 @@ from typing import Literal
 
 from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.options import PER_GPU
+from raygrid.core.options import TRIALS_PER_GPU
 from raygrid.engine.costs.profiles import Profile, Profiles, kind
 from raygrid.trials.artifacts import Artifact
-from raygrid.trials.run import HELD
+from raygrid.trials.run import HELD_SHARE
 from raygrid.trials.trial import Trial
 
-LADDER = tuple(1 / count for count in reversed(PER_GPU))
+GPU_SHARES = tuple(1 / count for count in reversed(TRIALS_PER_GPU))
 """Fractions that tile a GPU whatever their order; others leave unusable remainders."""
-ARTIFACT = 1 / 2
+ARTIFACT_SHARE = 1 / 2
 """What making an artifact gets if it needs a GPU."""
-ROOM = 1.15
+MEMORY_MARGIN = 1.15
 """Memory is asked for with this much more than was measured: fragments, other batches."""
-GRAPHS = 5.0
+MOST_DEFENSE_COST = 5.0
 """The most that a defense which trains longer counts as, where its memory is not known."""
 
 
@@ -37,7 +37,7 @@ class Gpu:
     bandwidth: float
 
 
-CARDS = {
+GPU_CARDS = {
     "T4": Gpu(15.0, 320),
     "L4": Gpu(22.5, 300),
     "A10G": Gpu(22.5, 600),
@@ -47,20 +47,20 @@ CARDS = {
     "H100": Gpu(79.6, 3350),
     "H200": Gpu(140.4, 4800),
 }
-BASE = "A10G"
+BASE_CARD = "A10G"
 """The card that `core.speed.GPU` describes."""
 
 
 def card(name: str) -> Gpu:
     """Raises SpecError for a name that is not known."""
-    if name not in CARDS:
-        raise SpecError(unknown("GPU", name, CARDS))
-    return CARDS[name]
+    if name not in GPU_CARDS:
+        raise SpecError(unknown("GPU", name, GPU_CARDS))
+    return GPU_CARDS[name]
 
 
 def memory_gb(gpu: str) -> float:
     """The memory in GiB of a kind of GPU; one that is not known counts as the base card."""
-    return CARDS.get(gpu, CARDS[BASE]).memory_gb
+    return GPU_CARDS.get(gpu, GPU_CARDS[BASE_CARD]).memory_gb
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Sharing:
             return 0.0
         if isinstance(work, Artifact):
             held = held_gib(work) / memory_gb(self.gpu)
-            return max(ARTIFACT, _step_up(held)) if work.gpu else 0.0
+            return max(ARTIFACT_SHARE, _step_up(held)) if work.gpu else 0.0
         profile = self.profiles.find(self.gpu, kind(work))
         wanted = 1 / self.per_gpu if self.per_gpu else self._measured(work, profile)
         return max(wanted, _step_up(profile.least) if profile.least else 0.0)
@@ -107,7 +107,7 @@ class Sharing:
 
 def needed(memory_mb: float) -> float:
     """MB of a card that a process needs whose pool came to so much."""
-    return ROOM * memory_mb + CONTEXT_MB
+    return MEMORY_MARGIN * memory_mb + CONTEXT_MB
 
 
 def fitting(memory_mb: float, total_mb: float) -> int:
@@ -143,7 +143,7 @@ class TooLarge:
 
 def too_large(works: Iterable[Trial | Artifact], gpu: str, profiles: Profiles) -> list[TooLarge]:
     """What does not fit a kind of GPU, as far as its memory and that of the works are known."""
-    if gpu not in CARDS:
+    if gpu not in GPU_CARDS:
         return []
     trials: dict[str, list[float]] = {}
     made: dict[tuple[str, float], list[Artifact]] = {}
@@ -172,14 +172,14 @@ def _least_gib(trial: Trial, gpu: str, profiles: Profiles) -> float:
     """What a trial takes of a GPU. A training set that is too large for it comes in batches."""
     memory_mb = profiles.find(gpu, kind(trial)).memory_mb
     images_mb = 3 * trial.dataset.image_size**2 * trial.dataset.train_size / 2**20
-    if images_mb > HELD * 1024 * memory_gb(gpu):
+    if images_mb > HELD_SHARE * 1024 * memory_gb(gpu):
         memory_mb = max(0.0, memory_mb - images_mb)
     return needed(memory_mb) / 1024
 
 
-def rule(trial: Trial, memory_gb: float = CARDS[BASE].memory_gb) -> float:
+def rule(trial: Trial, memory_gb: float = GPU_CARDS[BASE_CARD].memory_gb) -> float:
     """The share by what the network and the learner keep in memory, before anything is measured."""
-    weight = _weight(trial) * CARDS[BASE].memory_gb / memory_gb
+    weight = _weight(trial) * GPU_CARDS[BASE_CARD].memory_gb / memory_gb
     return _rung(weight, (0.2, 2.0, 8.0))
 
 
@@ -192,13 +192,13 @@ def _weight(trial: Trial) -> float:
     """GFLOPs of a forward pass at batch 128, the measure of both memory and work."""
     scale = (trial.dataset.image_size / 32) ** 2
     weight = trial.architecture.gflop * scale * (trial.recipe.batch_size / 128)
-    return weight * min(trial.learner.passes, 2.0) * min(trial.defense.cost, GRAPHS)
+    return weight * min(trial.learner.passes, 2.0) * min(trial.defense.cost, MOST_DEFENSE_COST)
 
 
 def _rung(weight: float, limits: tuple[float, float, float]) -> float:
-    return next((s for s, limit in zip(LADDER, limits, strict=False) if weight <= limit), 1.0)
+    return next((s for s, limit in zip(GPU_SHARES, limits, strict=False) if weight <= limit), 1.0)
 
 
 def _step_up(share: float) -> float:
     """The smallest fraction of the ladder that is enough; a whole GPU is the most there is."""
-    return next((step for step in LADDER if share <= step), 1.0)
+    return next((step for step in GPU_SHARES if share <= step), 1.0)

@@ -12,10 +12,10 @@ from raygrid.core.lazy import torch
 from raygrid.learners.base import Session, Task
 from raygrid.nn.recipes import precision_of
 from raygrid.trials import evaluate
-from raygrid.trials.run import HELD, task_of
+from raygrid.trials.run import HELD_SHARE, task_of
 from raygrid.trials.trial import Trial
 
-BATCHES = 12  # of a training epoch here
+MEASURED_BATCHES = 12  # of a training epoch here
 
 
 def can_measure(trial: Trial) -> bool:
@@ -32,7 +32,7 @@ class Rehearsal:
     the trial would raise, torch.OutOfMemoryError included.
     """
 
-    def __init__(self, trial: Trial, device: torch.device, batches: int = BATCHES) -> None:
+    def __init__(self, trial: Trial, device: torch.device, batches: int = MEASURED_BATCHES) -> None:
         release(device)
         self.trial = trial
         self.meter = Meter(device)
@@ -41,7 +41,7 @@ class Rehearsal:
         self.images = _count(trial, batches)
         self.session = trial.learner.start(task_on_noise(trial, batches, device))
         self.train(0.0)
-        try_out(trial, self.session, evaluate.AT_ONCE, device)
+        try_out(trial, self.session, evaluate.IMAGES_AT_ONCE, device)
 
     def train(self, seconds: float) -> float:
         """Train whole epochs until `seconds` have passed, one at least; the images trained."""
@@ -94,6 +94,6 @@ def unseen_bytes(trial: Trial, batches: int, device: torch.device) -> int:
     data = trial.dataset
     copies = 2 if trial.protocol.probe_data == "clean" else 1
     image, limit = 3 * data.image_size**2, memory_limit(device)
-    if limit is not None and data.train_size * image > HELD * limit:
+    if limit is not None and data.train_size * image > HELD_SHARE * limit:
         return 0
     return copies * (data.train_size - _count(trial, batches)) * image

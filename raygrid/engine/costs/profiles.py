@@ -27,9 +27,9 @@ from raygrid.storage.store import Store
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
-EVERY = 60.0  # seconds between two writings
-FOLDER = "profiles"
-HOOKS = ("prepare", "augment", "loss", "contrast")
+PROFILE_SECONDS = 60.0  # seconds between two writings
+PROFILES_FOLDER = "profiles"
+TRAINING_HOOKS = ("prepare", "augment", "loss", "contrast")
 """Where a defense acts while a trial trains: only there does it take memory or time of it."""
 
 
@@ -39,7 +39,7 @@ def kind(trial: Trial) -> str:
     The poisoned share has no part in it: whatever a trial is only asked about comes in batches.
     """
     size, batch = trial.dataset.image_size, trial.recipe.batch_size
-    acting = [str(d.part()) for d in trial.defense.links if any(map(d.acts, HOOKS))]
+    acting = [str(d.part()) for d in trial.defense.links if any(map(d.acts, TRAINING_HOOKS))]
     parts = (trial.architecture.id, trial.learner.id, batch, size, "+".join(acting))
     return "/".join(map(str, filter(None, parts)))
 
@@ -61,7 +61,8 @@ def gpu_of(device: str) -> str:
 def footprints() -> dict[str, float]:
     """MB that common kinds of trials take, counted as `experiments/benchmarks/footprints.py` says.
 
-    What a GPU's pool takes beyond that, workspaces and fragments, is left to `gpu_share.ROOM`.
+    What a GPU's pool takes beyond that, workspaces and fragments, is left to
+    `gpu_share.MEMORY_MARGIN`.
     """
     text = (
         resources.files("raygrid.engine.costs")
@@ -145,7 +146,7 @@ class ProfileStore:
     A store that is away costs what was learned, never the run.
     """
 
-    def __init__(self, store: Store, every: float = EVERY) -> None:
+    def __init__(self, store: Store, every: float = PROFILE_SECONDS) -> None:
         self.store, self.files, self.every = store, shared_side(store), every
         self._saved = 0
         self._next = 0.0
@@ -154,7 +155,7 @@ class ProfileStore:
         """All that is kept; files that are no profiles are passed over."""
         found = Profiles()
         try:
-            for name in self.files.names(FOLDER):
+            for name in self.files.names(PROFILES_FOLDER):
                 if name.endswith(".json"):
                     found.add(_parsed(_stem(name), self.files.read(name)))
         except StoreError as error:
@@ -174,7 +175,7 @@ class ProfileStore:
         changes = profiles.changes
         self._next = time.monotonic() + self.every
         try:
-            with self.store.lock(FOLDER):
+            with self.store.lock(PROFILES_FOLDER):
                 for gpu, kinds in profiles.known.items():
                     self._write(gpu, kinds)
             self._saved = changes
@@ -182,7 +183,7 @@ class ProfileStore:
             log.warning("profiles are not kept: %s", error)
 
     def _write(self, gpu: str, kinds: Mapping[str, Profile]) -> None:
-        name = f"{FOLDER}/{gpu}.json"
+        name = f"{PROFILES_FOLDER}/{gpu}.json"
         whole = _parsed(gpu, self.files.read(name))
         whole.add(Profiles({gpu: dict(kinds)}))
         rows = {key: asdict(p) for key, p in whole.known.get(gpu, {}).items()}

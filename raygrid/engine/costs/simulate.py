@@ -14,11 +14,11 @@ from raygrid.core.errors import SpecError
 from raygrid.core.registry import require
 from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.engine.costs.estimate import crowded
-from raygrid.engine.costs.gpu_share import BASE, Gpu, Sharing, card
+from raygrid.engine.costs.gpu_share import BASE_CARD, Gpu, Sharing, card
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.schedule import Agenda, Job
 
-WORKER_START = 8.0  # seconds until a new worker process has imported everything
+WORKER_START_SECONDS = 8.0  # seconds until a new worker process has imported everything
 
 
 def check_price(price: float) -> None:
@@ -66,7 +66,7 @@ class Fleet:
         """How fast one of its devices is."""
         if self.card is None:
             return CPU
-        gain = self.card.bandwidth / card(BASE).bandwidth
+        gain = self.card.bandwidth / card(BASE_CARD).bandwidth
         return Speed(GPU.gflops * gain, GPU.per_image / gain, self.name)
 
 
@@ -97,7 +97,7 @@ def play(
     fleet: Fleet,
     profiles: Profiles | None = None,
     seconds: Callable[[Job, float], float] | None = None,
-    start: float = WORKER_START,
+    start: float = WORKER_START_SECONDS,
 ) -> Timeline:
     """Run an agenda's schedule against a clock; empties the agenda.
 

@@ -17,12 +17,14 @@ from typing import Any, Protocol
 
 from raygrid.core.device_errors import trouble
 from raygrid.core.errors import DeviceError
-from raygrid.engine.costs.gpu_share import LADDER, fitting
+from raygrid.engine.costs.gpu_share import GPU_SHARES, fitting
 
-GAIN = 1.1
+LEAST_GAIN = 1.1
 """Twice as many trials must bring so much more; each of them takes longer than before."""
-COUNTS = tuple(sorted(round(1 / share) for share in LADDER))
-START = 300.0  # seconds for a process to import everything, fill its memory and train a first epoch
+SHARING_COUNTS = tuple(sorted(round(1 / share) for share in GPU_SHARES))
+WARM_UP_SECONDS = (
+    300.0  # seconds for a process to import everything, fill its memory and train a first epoch
+)
 
 
 class Trainee(Protocol):
@@ -39,7 +41,7 @@ class Trainee(Protocol):
 
 
 def together(start: Callable[[], Trainee], most: int, seconds: float) -> dict[int, float]:
-    """Images a second by number of trials: 1, 2, 4 ... until the sum grows by less than `GAIN`.
+    """Images a second by number of trials: 1, 2, 4 ... until the gain is below `LEAST_GAIN`.
 
     start: one more trial, ready to train; raises DeviceError if it finds no room. most: as many as
     the memory holds.
@@ -47,7 +49,7 @@ def together(start: Callable[[], Trainee], most: int, seconds: float) -> dict[in
     rates: dict[int, float] = {}
     members: list[Trainee] = []
     try:
-        for count in (n for n in COUNTS if n <= max(most, 1)):
+        for count in (n for n in SHARING_COUNTS if n <= max(most, 1)):
             while len(members) < count:
                 members.append(start())
             for member in members:
@@ -68,7 +70,7 @@ def profitable(rates: dict[int, float]) -> int:
     """The largest number at which the sum is a tenth above that of half as many."""
     best = 1
     for count in sorted(rates)[1:]:
-        if rates[count] < GAIN * rates[best]:
+        if rates[count] < LEAST_GAIN * rates[best]:
             break
         best = count
     return best
@@ -81,7 +83,7 @@ class Process:
     pipe: Connection
     process: Any
     facts: dict[str, Any]
-    patience: float = START
+    patience: float = WARM_UP_SECONDS
 
     @classmethod
     def start(cls, make: Callable[[], Rehearsing]) -> Process:
@@ -93,7 +95,7 @@ class Process:
         there.close()
         found = cls(here, process, {})
         try:
-            found.facts = found._hear(START)
+            found.facts = found._hear(WARM_UP_SECONDS)
         except DeviceError:
             found.end()
             raise
@@ -101,7 +103,7 @@ class Process:
 
     def begin(self, seconds: float) -> None:
         self.pipe.send(seconds)
-        self.patience = START + 10 * seconds
+        self.patience = WARM_UP_SECONDS + 10 * seconds
 
     def rate(self) -> float:
         return float(self._hear(self.patience)["rate"])

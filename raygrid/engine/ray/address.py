@@ -7,7 +7,7 @@ import re
 from raygrid.core.errors import ClusterError
 from raygrid.core.ports import why_closed
 
-PATIENCE = 5.0  # seconds that a head may take to listen
+LISTEN_SECONDS = 5.0  # seconds that a head may take to listen
 
 
 def check_port(address: str) -> None:
@@ -18,6 +18,6 @@ def check_port(address: str) -> None:
     found = re.fullmatch(r"\[?([^/\[\]]+)\]?:(\d{1,5})", address)
     if found is None:
         return
-    why = why_closed(found[1], int(found[2]), PATIENCE)
+    why = why_closed(found[1], int(found[2]), LISTEN_SECONDS)
     if why is not None:
         raise ClusterError(f"Ray on {address} does not answer: {why}")

@@ -12,9 +12,9 @@ from typing import Any
 import ray
 from ray.tune import Callback
 
-from raygrid.core.device_errors import MEMORY
+from raygrid.core.device_errors import OUT_OF_MEMORY
 from raygrid.core.errors import ClusterError
-from raygrid.core.local_gpus import UNCOUNTED
+from raygrid.core.local_gpus import NO_UTILIZATION
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.events import Listener
 from raygrid.engine.failures import fail_artifact, lost_result
@@ -25,7 +25,7 @@ from raygrid.trials.result import Result, Status
 from raygrid.trials.trial import Trial
 
 HOUR = 3600.0  # seconds
-RAISED = re.compile(r"^(?:\w+\.)*([A-Z]\w*: .+)$", re.MULTILINE)
+RAISED_LINE = re.compile(r"^(?:\w+\.)*([A-Z]\w*: .+)$", re.MULTILINE)
 """The line of a traceback that says what was raised, without its module."""
 
 
@@ -97,7 +97,7 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         self.sharing.profiles.learn(trial, taken)
         if taken["utilization"] is None and not self.uncounted:
             self.uncounted = True
-            self.listener.note(UNCOUNTED)
+            self.listener.note(NO_UTILIZATION)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Tune gave a job up after all its retries."""
@@ -105,7 +105,7 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         if job is None:
             return
         error = self.reasons.get(job.key) or last_error(trial)
-        if MEMORY in error.lower():  # Ray's own words fill a page before they say so
+        if OUT_OF_MEMORY in error.lower():  # Ray's own words fill a page before they say so
             error = f"out of memory, with all that there is\n{error}"
         if job.trial is not None:
             self._close(job, lost_result(job, f"it was given up: {error}"))
@@ -122,7 +122,7 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         job = self.open.get(trial.config["key"])
         share = share_of(trial.placement_group_factory)
         fault = self.faults.pop(trial.config["key"], None)
-        memory = fault is None and MEMORY in last_error(trial).lower()
+        memory = fault is None and OUT_OF_MEMORY in last_error(trial).lower()
         cpus = more_cpus(trial.placement_group_factory) if memory and not share else None
         if job is not None:
             self.listener.retried(job.label, _why_again(fault, memory, share, cpus))
@@ -274,5 +274,5 @@ def last_error(trial: Any) -> str:
     except (OSError, TypeError):
         return f"the worker was lost at {time.strftime('%H:%M:%S')}"
     trace = whole.rpartition("Failure # ")[2].partition("\n")[2].rstrip()[-2000:]
-    raised = RAISED.findall(trace)  # of a worker that was lost: nothing
+    raised = RAISED_LINE.findall(trace)  # of a worker that was lost: nothing
     return f"{raised[-1]}\n{trace}" if raised else trace

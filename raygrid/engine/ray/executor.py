@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = {
+TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -28,13 +28,13 @@ ENVIRONMENT = {
 }
 # A cluster of this machine alone listens on loopback, as Ray has it by itself on macOS and Windows,
 # and serves no metrics, which no token guards.
-OWN = {
+OWN_RAY_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
     "AUTOSCALER_METRIC_PORT": "-1",
     "DASHBOARD_METRIC_PORT": "-1",
 }
-for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is imported
+for _name, _value in TUNE_ENVIRONMENT.items():  # Tune reads some of them while it is imported
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
@@ -47,7 +47,7 @@ from raygrid.core.errors import (  # noqa: E402
     StartError,
     in_one_line,
 )
-from raygrid.core.options import PER_GPU, Options  # noqa: E402
+from raygrid.core.options import TRIALS_PER_GPU, Options  # noqa: E402
 from raygrid.core.retry import retried  # noqa: E402
 from raygrid.core.secrets import shown  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing, too_large  # noqa: E402
@@ -169,8 +169,8 @@ def _init_local(facts: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """What Ray starts meanwhile is for this machine: see `OWN`, read by Ray's new processes."""
-    with on_loopback(), _set(OWN):
+    """What Ray starts meanwhile is for this machine: its processes read `OWN_RAY_ENVIRONMENT`."""
+    with on_loopback(), _set(OWN_RAY_ENVIRONMENT):
         yield
 
 
@@ -277,5 +277,5 @@ def pending(total: dict[str, float], address: str | None) -> int:
 
     On one machine twice what it can hold: the next job is known when a worker becomes free.
     """
-    workers = int(total.get("CPU", 1)) + max(PER_GPU) * int(total.get("GPU", 0))
+    workers = int(total.get("CPU", 1)) + max(TRIALS_PER_GPU) * int(total.get("GPU", 0))
     return max(200, workers) if address else max(4, 2 * workers)

@@ -18,33 +18,33 @@ import tempfile
 from pathlib import Path
 
 from raygrid.core.errors import ClusterError
-from raygrid.storage.results import PAGE, ROWS, SHOWN, ResultLog
+from raygrid.storage.results import REPORT_FILE, RESULTS_FILE, TABLES_MARK, ResultLog
 
-INSIDE = "RAYGRID_INSIDE"
+INSIDE_JOB = "RAYGRID_INSIDE"
 """In the environment of a job."""
-MARK, DIGEST = "raygrid-archive:", "sha256:"
-PIECE = 4000  # letters of a line
+ARCHIVE_MARK, DIGEST_MARK = "raygrid-archive:", "sha256:"
+PIECE_LETTERS = 4000  # letters of a line
 
 
 def send_home(out: Path) -> None:
     """Inside a job: print tables, figures, page and rows, packed, for `unpack_home`."""
-    if not os.environ.get(INSIDE):
+    if not os.environ.get(INSIDE_JOB):
         return
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name in ("tables", "figures", PAGE, ROWS):
+        for name in ("tables", "figures", REPORT_FILE, RESULTS_FILE):
             if (out / name).exists():
                 archive.add(out / name, name)
     text = base64.b64encode(buffer.getvalue()).decode()
-    pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
-    for piece in (*pieces, DIGEST + _digest(text)):
-        print(MARK + piece, flush=True)
+    pieces = [text[start : start + PIECE_LETTERS] for start in range(0, len(text), PIECE_LETTERS)]
+    for piece in (*pieces, DIGEST_MARK + _digest(text)):
+        print(ARCHIVE_MARK + piece, flush=True)
 
 
 def print_log(text: str) -> None:
     """Print log text without the lines that carry what is sent home."""
     for line in text.splitlines(keepends=True):
-        if not line.startswith(MARK):
+        if not line.startswith(ARCHIVE_MARK):
             sys.stdout.write(line)
     sys.stdout.flush()
 
@@ -55,12 +55,16 @@ def unpack_home(log: str, folder: Path) -> None:
     Of two rows of a key that one counts which `best` says. Paths that leave the folder are refused.
     Raises ClusterError, with nothing changed, if the log does not hold all of it.
     """
-    lines = [line.removeprefix(MARK).strip() for line in log.splitlines() if line.startswith(MARK)]
+    lines = [
+        line.removeprefix(ARCHIVE_MARK).strip()
+        for line in log.splitlines()
+        if line.startswith(ARCHIVE_MARK)
+    ]
     if not lines:
         return
     text = "".join(lines[:-1])
     try:
-        if lines[-1] != DIGEST + _digest(text):
+        if lines[-1] != DIGEST_MARK + _digest(text):
             raise ValueError("a part is missing")
         packed = base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as error:
@@ -75,13 +79,15 @@ def unpack_home(log: str, folder: Path) -> None:
 
 
 def _take_over(home: Path, folder: Path) -> None:
-    ResultLog(folder / ROWS).take_over(ResultLog(home / ROWS).rows())
+    ResultLog(folder / RESULTS_FILE).take_over(ResultLog(home / RESULTS_FILE).rows())
     for made in home.iterdir():
         if made.is_dir():
             shutil.copytree(made, folder / made.name, dirs_exist_ok=True)
-            (folder / SHOWN).unlink(missing_ok=True)  # these need not be of all rows that are here
-        elif made.name == PAGE:
-            shutil.copyfile(made, folder / PAGE)
+            (folder / TABLES_MARK).unlink(
+                missing_ok=True
+            )  # these need not be of all rows that are here
+        elif made.name == REPORT_FILE:
+            shutil.copyfile(made, folder / REPORT_FILE)
 
 
 def _digest(text: str) -> str:

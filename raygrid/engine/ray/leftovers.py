@@ -17,7 +17,7 @@ from typing import Any
 from raygrid.storage.machine import born, lives, machine
 
 log = logging.getLogger(__name__)
-NOTE = ".ray.json"
+RAY_NOTE_FILE = ".ray.json"
 
 
 def children() -> set[int]:
@@ -37,13 +37,13 @@ def note_started(folder: Path, before: set[int]) -> None:
     }
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
+        (folder / RAY_NOTE_FILE).write_text(json.dumps(note), encoding="utf-8")
 
 
 def forget(folder: Path) -> None:
     """The processes were ended."""
     with suppress(OSError):
-        (folder / NOTE).unlink()
+        (folder / RAY_NOTE_FILE).unlink()
 
 
 def end_leftovers(folder: Path) -> int:
@@ -52,7 +52,7 @@ def end_leftovers(folder: Path) -> int:
     A process is known by its number and its beginning, so no other one is ended.
     """
     with suppress(OSError, ValueError, LookupError, TypeError):
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        note = json.loads((folder / RAY_NOTE_FILE).read_text(encoding="utf-8"))
         if note["machine"] != machine() or lives(*note["driver"]):
             return 0
         ended = sum(map(_end, note["started"]))

@@ -26,10 +26,10 @@ from filelock import FileLock, Timeout
 from raygrid.engine.ray.sockets import own_folder
 
 log = logging.getLogger(__name__)
-CONTROL = "nvidia-cuda-mps-control"
-PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
-DEVICES = "CUDA_VISIBLE_DEVICES"
-PATIENCE = 20.0  # seconds for a daemon to start, or for another worker to start it
+MPS_CONTROL = "nvidia-cuda-mps-control"
+PIPES_VARIABLE, LOGS_VARIABLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
+DAEMON_SECONDS = 20.0  # seconds for a daemon to start, or for another worker to start it
 
 
 def use_mps(share: float, env: MutableMapping[str, str] | None = None) -> bool:
@@ -39,21 +39,21 @@ def use_mps(share: float, env: MutableMapping[str, str] | None = None) -> bool:
     whoever started it. Slices of a card (MIG) are shared by the hardware.
     """
     env = os.environ if env is None else env
-    if not 0 < share < 1 or env.get(DEVICES, "").startswith("MIG"):
+    if not 0 < share < 1 or env.get(DEVICES_VARIABLE, "").startswith("MIG"):
         return False
-    if PIPES in env:
+    if PIPES_VARIABLE in env:
         return True
-    if shutil.which(CONTROL, path=env.get("PATH")) is None:
+    if shutil.which(MPS_CONTROL, path=env.get("PATH")) is None:
         return False
     try:
         folder = own_folder(home(env))
-        with FileLock(folder / "lock", timeout=PATIENCE):
+        with FileLock(folder / "lock", timeout=DAEMON_SECONDS):
             found = answers(folder, env) or start_daemon(folder, env)
     except (OSError, Timeout, subprocess.SubprocessError) as error:
         log.warning("no MPS, trials take turns on the GPU: %s", error)
         return False
     if found:
-        env[PIPES] = str(folder)
+        env[PIPES_VARIABLE] = str(folder)
     return found
 
 
@@ -80,13 +80,13 @@ def _control(
     folder: Path, env: Mapping[str, str], *words: str, asks: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the control program; a daemon must not inherit the one GPU that this worker sees."""
-    seen = {name: value for name, value in env.items() if name != DEVICES}
+    seen = {name: value for name, value in env.items() if name != DEVICES_VARIABLE}
     return subprocess.run(
-        [CONTROL, *words],
+        [MPS_CONTROL, *words],
         input=asks,
-        env={**seen, PIPES: str(folder), LOGS: str(folder)},
+        env={**seen, PIPES_VARIABLE: str(folder), LOGS_VARIABLE: str(folder)},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=DAEMON_SECONDS,
         check=False,
     )

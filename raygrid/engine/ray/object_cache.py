@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayT
 from raygrid.core.errors import StoreError
 from raygrid.core.retry import retried
 
-NAMESPACE = "raygrid"
+RAY_NAMESPACE = "raygrid"
 Loaded = tuple[dict[str, Any], dict[str, Any]]
 """(numpy arrays by name, facts)"""
 
@@ -58,7 +58,7 @@ def start_broker(store: str, version: str) -> Any:
         ray.remote(BrokerActor)
         .options(
             name=broker_name(store, version),
-            namespace=NAMESPACE,
+            namespace=RAY_NAMESPACE,
             lifetime="detached",
             get_if_exists=True,
             num_cpus=0,
@@ -69,9 +69,9 @@ def start_broker(store: str, version: str) -> Any:
     )
 
 
-LOST = (ObjectLostError, RayActorError, GetTimeoutError, ValueError)
+LOST_OBJECT_ERRORS = (ObjectLostError, RayActorError, GetTimeoutError, ValueError)
 """What is raised for an object that went with its node, or without a broker."""
-PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before it is asked for again
+PAUSE_SECONDS = (0.5, 1.0, 2.0, 4.0)  # seconds before it is asked for again
 
 
 class BrokerClient:
@@ -87,17 +87,17 @@ class BrokerClient:
         try:
             return retried(
                 lambda: self._fetch(kind, key),
-                PAUSES,
-                lambda error: isinstance(error, LOST),
+                PAUSE_SECONDS,
+                lambda error: isinstance(error, LOST_OBJECT_ERRORS),
                 lambda error, pause: self._forget(key),
             )
-        except LOST:
+        except LOST_OBJECT_ERRORS:
             self._forget(key)
             return None
 
     def _fetch(self, kind: str, key: str) -> Loaded | None:
         try:
-            broker = ray.get_actor(broker_name(self.store, self.version), NAMESPACE)
+            broker = ray.get_actor(broker_name(self.store, self.version), RAY_NAMESPACE)
             (ref,) = ray.get(broker.get.remote(kind, key), timeout=120)
             loaded: Loaded | None = ray.get(ref, timeout=600)
             # Nothing there yet: the broker must not remember that, the artifact comes later.

@@ -6,7 +6,7 @@ import resource
 
 from raygrid.core.errors import StartError
 
-NEEDED, EACH = 96, 4
+RAY_FILES, FILES_PER_WORKER = 96, 4
 """Open files of Ray's largest process with no worker, and more for each; one worker: 83 in all.
 
 With 128 allowed a grid runs through, with 56 its driver waits without a word.
@@ -19,7 +19,7 @@ def check_open_files(cpus: int) -> None:
     The hard limit counts: Ray raises the soft one to it.
     """
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = NEEDED + EACH * cpus
+    needed = RAY_FILES + FILES_PER_WORKER * cpus
     if allowed != resource.RLIM_INFINITY and allowed < needed:
         raise StartError(
             f"Ray does not start on this machine: a process may have {allowed} files open, and "

@@ -20,8 +20,10 @@ import ray
 from raygrid.core.retry import retried, until
 from raygrid.engine.ray.private import drain_node, draining_nodes
 
-METADATA = "http://169.254.169.254"  # of AWS and GCP alike, link-local
-NOTICE = 110  # seconds that a machine has left; AWS gives two minutes, GCP thirty seconds
+METADATA_SERVER = "http://169.254.169.254"  # of AWS and GCP alike, link-local
+PREEMPTION_SECONDS = (
+    110  # seconds that a machine has left; AWS gives two minutes, GCP thirty seconds
+)
 
 
 class Leaving:
@@ -41,7 +43,7 @@ class Leaving:
         return self._told
 
 
-def reclaimed(base: str = METADATA) -> bool:
+def reclaimed(base: str = METADATA_SERVER) -> bool:
     """Whether the cloud says that this machine will be taken away; False on any other machine."""
     return _aws(base) or _gcp(base)
 
@@ -70,7 +72,7 @@ def _ask(request: Request) -> str:
         return ""
 
 
-def drain(address: str, node: str, seconds: int = NOTICE) -> None:
+def drain(address: str, node: str, seconds: int = PREEMPTION_SECONDS) -> None:
     """Tell Ray that a node will be gone in so many seconds. address: of the cluster, host:port."""
     drain_node(address, node, int((time.time() + seconds) * 1000))
 
@@ -87,7 +89,9 @@ def watch(address: str = "auto", asks: Callable[[], bool] = reclaimed, every: fl
         ray.init(address=address, logging_level="ERROR", ignore_reinit_error=True)
         drain(ray.get_runtime_context().gcs_address, ray.get_runtime_context().get_node_id())
 
-    retried(tell, until(NOTICE, 2.0), lambda error: True)  # a busy head may not answer at once
+    retried(
+        tell, until(PREEMPTION_SECONDS, 2.0), lambda error: True
+    )  # a busy head may not answer at once
     return 0
 
 

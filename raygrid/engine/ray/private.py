@@ -1,8 +1,8 @@
 """What raygrid needs of Ray beyond its documented interface: all of it, one function a need.
 
-No other file of this room touches a private name of Ray or Tune. `NEEDED` lists the names with what
-they are for; a test looks each of them up in the installed Ray and names the first one that a new
-release lacks, so that a change of Ray shows here and not in the middle of a grid.
+No other file of this room touches a private name of Ray or Tune. `PRIVATE_ATTRIBUTES` lists the
+names with what they are for; a test looks each of them up in the installed Ray and names the first
+one that a new release lacks, so that a change of Ray shows here and not in the middle of a grid.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 from raygrid.core.errors import ClusterError, in_one_line
 from raygrid.core.retry import retried, until
 
-START = 90.0
+NODE_START_SECONDS = 90.0
 """Seconds that Ray's node may take to be there."""
-WAITS = {"RAY_agent_register_timeout_ms": 1000, "RAY_gcs_server_port_wait_time_s": 1}
+RAY_WAITS = {"RAY_agent_register_timeout_ms": 1000, "RAY_gcs_server_port_wait_time_s": 1}
 """Variables by which Ray's processes wait for each other, and their units in a second."""
-CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
-CACHE = "ray.tune.utils.object_cache:_ObjectCache"
-MANAGER = "ray.air.execution._internal.actor_manager:RayActorManager"
-NEEDED: Mapping[str, str] = {
+TUNE_CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
+TUNE_OBJECT_CACHE = "ray.tune.utils.object_cache:_ObjectCache"
+ACTOR_MANAGER = "ray.air.execution._internal.actor_manager:RayActorManager"
+PRIVATE_ATTRIBUTES: Mapping[str, str] = {
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a cluster of one machine is on loopback",
     "ray._private.state:GlobalState.get_draining_nodes": "a worker saves before its node leaves",
     "ray._private.worker:_global_node": "a Ray of this machine has lost its only node",
@@ -42,21 +42,21 @@ NEEDED: Mapping[str, str] = {
     "ray.tune.execution.class_cache:DEFAULT_ENV_VARS": "workers need no runtime environment",
     "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE": "cloud keys stay out of Ray's logs",
     "ray.tune.execution.tune_controller:TrialRunnerWrapper._tune_controller": "all that follows",
-    f"{CONTROLLER}._pending_trials": "which trials wait",
-    f"{CONTROLLER}._pending_trials_list": "the order in which they are given a place",
-    f"{CONTROLLER}._resources_to_pending_trials": "which trials wait for which resources",
-    f"{CONTROLLER}._staged_trials": "which of them hold a place that has not come yet",
-    f"{CONTROLLER}._resetting_trials": "which of them are about to get a used worker",
-    f"{CONTROLLER}._trial_to_actor": "the worker of a trial",
-    f"{CONTROLLER}._actor_to_trial": "the trial of a worker",
-    f"{CONTROLLER}._remove_actor": "a place that is no longer wanted is given back",
-    f"{CONTROLLER}._actor_manager": "whether a worker has started",
-    f"{CONTROLLER}._actor_cache": "which workers are free",
-    f"{MANAGER}.is_actor_started": "whether a worker has started",
-    f"{MANAGER}._actor_task_failed": "a worker that Ray ends for want of memory is a lost one",
-    f"{CACHE}.has_cached_object": "whether a worker is free for these resources",
-    f"{CACHE}._cached_objects": "which free worker a trial would get",
-    f"{CACHE}.decrease_max": "a place that is no longer wanted is not kept",
+    f"{TUNE_CONTROLLER}._pending_trials": "which trials wait",
+    f"{TUNE_CONTROLLER}._pending_trials_list": "the order in which they are given a place",
+    f"{TUNE_CONTROLLER}._resources_to_pending_trials": "which trials wait for which resources",
+    f"{TUNE_CONTROLLER}._staged_trials": "which of them hold a place that has not come yet",
+    f"{TUNE_CONTROLLER}._resetting_trials": "which of them are about to get a used worker",
+    f"{TUNE_CONTROLLER}._trial_to_actor": "the worker of a trial",
+    f"{TUNE_CONTROLLER}._actor_to_trial": "the trial of a worker",
+    f"{TUNE_CONTROLLER}._remove_actor": "a place that is no longer wanted is given back",
+    f"{TUNE_CONTROLLER}._actor_manager": "whether a worker has started",
+    f"{TUNE_CONTROLLER}._actor_cache": "which workers are free",
+    f"{ACTOR_MANAGER}.is_actor_started": "whether a worker has started",
+    f"{ACTOR_MANAGER}._actor_task_failed": "a worker that Ray ends for want of memory is lost",
+    f"{TUNE_OBJECT_CACHE}.has_cached_object": "whether a worker is free for these resources",
+    f"{TUNE_OBJECT_CACHE}._cached_objects": "which free worker a trial would get",
+    f"{TUNE_OBJECT_CACHE}.decrease_max": "a place that is no longer wanted is not kept",
     "ray.tune.experiment.trial:_TemporaryTrialState.ray_actor": "the worker of a silent trial",
     "ray.tune.experiment.trial:Trial.run_metadata": "how often a trial has failed",
     "ray.tune.experiment.trial:Trial.max_failures": "how often it may fail",
@@ -119,7 +119,7 @@ def on_loopback() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def patient_start(seconds: float = START) -> Iterator[None]:
+def patient_start(seconds: float = NODE_START_SECONDS) -> Iterator[None]:
     """Ray, started meanwhile, may take so long until its node is there.
 
     By itself it gives up after 30 s, which are over before it is up on a busy machine. Its node
@@ -128,7 +128,7 @@ def patient_start(seconds: float = START) -> Iterator[None]:
     """
     from ray._private import services
 
-    for name, unit in WAITS.items():
+    for name, unit in RAY_WAITS.items():
         os.environ.setdefault(name, f"{seconds * unit:.0f}")
     ask = services.get_node
 

@@ -13,7 +13,7 @@ from raygrid.core.device import settle
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.engine.costs import throughput
-from raygrid.engine.costs.gpu_share import LADDER
+from raygrid.engine.costs.gpu_share import GPU_SHARES
 from raygrid.engine.costs.measure import Rehearsal, can_measure
 from raygrid.engine.costs.profiles import Profiles, kind
 from raygrid.engine.ray import mps
@@ -24,17 +24,17 @@ from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
-WORTH = 4
+LEAST_TRIALS_MEASURED = 4
 """So many trials of a kind make it worth to be measured first; fewer learn as they run."""
-PATIENCE = 600.0  # seconds for all; what is not measured by then is learned as it runs
+PROFILING_SECONDS = 600.0  # seconds for all; what is not measured by then is learned as it runs
 
-Measure = Callable[[str, WorkerConfig], dict[str, Any]]
+MeasureOnWorker = Callable[[str, WorkerConfig], dict[str, Any]]
 
 
 def on_worker(spec: str, worker_config: WorkerConfig) -> dict[str, Any]:
     """Measure trials on the GPU of this process: one, then more of them at once, as in a run."""
     if worker_config.options.mps:
-        mps.use_mps(min(LADDER))
+        mps.use_mps(min(GPU_SHARES))
     return throughput.measure(
         functools.partial(rehearsal, spec, worker_config.contents, worker_config.options)
     )
@@ -54,8 +54,8 @@ def profile_kinds(
     profiles: Profiles,
     worker_config: WorkerConfig,
     note: Callable[[str], None],
-    patience: float = PATIENCE,
-    how: Measure = on_worker,
+    patience: float = PROFILING_SECONDS,
+    how: MeasureOnWorker = on_worker,
 ) -> int:
     """Measure one trial of every unknown kind, each alone on a GPU of every kind that is there.
 
@@ -96,7 +96,7 @@ def unprofiled(trials: Iterable[Trial], profiles: Profiles, gpu: str) -> list[Tr
     return [
         min(group, key=lambda trial: trial.defense.cost)
         for name, group in groups.items()
-        if not (name in known and known[name].together) and len(group) >= WORTH
+        if not (name in known and known[name].together) and len(group) >= LEAST_TRIALS_MEASURED
     ]
 
 

@@ -12,7 +12,7 @@ from raygrid.engine import notice
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.ray.private import Controller
 from raygrid.engine.ray.resources import request, share_of
-from raygrid.engine.ray.worker import NODE
+from raygrid.engine.ray.worker import NODE_FIELD
 from raygrid.engine.schedule import Agenda, Job
 
 
@@ -85,9 +85,9 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
         """Note which worker is on which node, and which artifacts have come there."""
         actor = Controller(tune_controller).worker(trial)
         job = self.agenda.jobs.get(trial.config["key"])
-        if actor is not None and job is not None and NODE in result:
-            self._node[actor] = result[NODE]
-            self._held.setdefault(result[NODE], set()).update(job.reads)
+        if actor is not None and job is not None and NODE_FIELD in result:
+            self._node[actor] = result[NODE_FIELD]
+            self._held.setdefault(result[NODE_FIELD], set()).update(job.reads)
         return super().on_trial_result(tune_controller, trial, result)
 
     def _at_hand(self, controller: Controller, trial: Any) -> tuple[int, int]:

@@ -12,16 +12,16 @@ import ray
 import yaml
 from ray.tune import PlacementGroupFactory
 
-from raygrid.engine.costs.gpu_share import ARTIFACT, BASE, memory_gb
+from raygrid.engine.costs.gpu_share import ARTIFACT_SHARE, BASE_CARD, memory_gb
 
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves a cluster's description on its head."""
 
 
 def slots(total: Mapping[str, float]) -> int:
     """How many artifacts a cluster of these resources can make at a time."""
     gpus = total.get("GPU", 0.0)
-    return int(gpus / ARTIFACT if gpus else total.get("CPU", 1.0))
+    return int(gpus / ARTIFACT_SHARE if gpus else total.get("CPU", 1.0))
 
 
 def request(config: dict[str, Any]) -> PlacementGroupFactory:
@@ -57,10 +57,10 @@ def gpu_kind(total: Mapping[str, float]) -> str:
     if not total.get("GPU"):
         return ""
     names = (key.partition(":")[2] for key in total if key.startswith("accelerator_type:"))
-    return min(sorted(names), key=memory_gb, default=BASE)
+    return min(sorted(names), key=memory_gb, default=BASE_CARD)
 
 
-def promised(config: Path = BOOTSTRAP) -> dict[str, float]:
+def promised(config: Path = BOOTSTRAP_CONFIG) -> dict[str, float]:
     """What a cluster may grow to have but need not have yet: `GPU`, if any worker type has one.
 
     RAYGRID_GPUS=1 says so for clusters that `ray up` did not make.

@@ -16,28 +16,30 @@ from raygrid.core.errors import ClusterError
 from raygrid.core.secrets import shown
 from raygrid.engine.ray.private import has_token, read_auth_mode
 
-MODE = "RAY_AUTH_MODE"
-PLACES = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+AUTH_MODE = "RAY_AUTH_MODE"
+TOKEN_PLACES = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
 """Where Ray looks for a token, first to last."""
 
 
 def asks_for_token(config: Mapping[str, Any]) -> bool:
     """Whether the head of a cluster file asks its clients for a token."""
-    return any(f"{MODE}=token" in line for line in config.get("head_start_ray_commands") or ())
+    return any(f"{AUTH_MODE}=token" in line for line in config.get("head_start_ray_commands") or ())
 
 
 def token_is_sent() -> bool:
     """Whether the environment says that Ray sends its token."""
-    return os.environ.get(MODE, "").lower() == "token"
+    return os.environ.get(AUTH_MODE, "").lower() == "token"
 
 
 def sign_in(config: Path) -> None:
     """Send the token to the cluster of a file that asks for one, unless the environment says no."""
     import yaml
 
-    if MODE in os.environ or not asks_for_token(yaml.safe_load(config.read_text(encoding="utf-8"))):
+    if AUTH_MODE in os.environ or not asks_for_token(
+        yaml.safe_load(config.read_text(encoding="utf-8"))
+    ):
         return
-    os.environ[MODE] = "token"
+    os.environ[AUTH_MODE] = "token"
     read_auth_mode()
 
 
@@ -51,11 +53,11 @@ def refusals_told(address: str) -> Iterator[None]:
     except AuthenticationError as error:
         reason = error.message.splitlines()[0].rstrip(".")
         if token_is_sent():
-            hint = f"the token is looked for in {PLACES}"
+            hint = f"the token is looked for in {TOKEN_PLACES}"
         elif has_token():
-            hint = f"`export {MODE}=token` sends yours, of {PLACES}"
+            hint = f"`export {AUTH_MODE}=token` sends yours, of {TOKEN_PLACES}"
         else:
-            hint = f"put the cluster's token into ~/.ray/auth_token and `export {MODE}=token`"
+            hint = f"put the cluster's token into ~/.ray/auth_token and `export {AUTH_MODE}=token`"
         raise ClusterError(
             f"the cluster at {shown(address)} refuses this client: {reason}; {hint}"
         ) from None

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from raygrid.core.errors import StartError
 
-RAYS_PART = 67
+SOCKET_NAME_BYTES = 67
 """Bytes of a socket's path below Ray's folder: its session's name, `sockets`, the socket's own."""
-LONGEST = (104 if sys.platform == "darwin" else 108) - 1 - RAYS_PART
+SOCKET_FOLDER_BYTES = (104 if sys.platform == "darwin" else 108) - 1 - SOCKET_NAME_BYTES
 """Bytes that the path of Ray's folder may have."""
-SHORT = Path("/tmp")
+SHORT_FOLDER = Path("/tmp")
 
 
 def usual_folder(env: Mapping[str, str] = os.environ) -> str:
@@ -28,7 +28,7 @@ def usual_folder(env: Mapping[str, str] = os.environ) -> str:
 
 def too_long(env: Mapping[str, str] = os.environ) -> bool:
     """Whether no socket fits into Ray's usual folder."""
-    return len(os.fsencode(usual_folder(env))) > LONGEST
+    return len(os.fsencode(usual_folder(env))) > SOCKET_FOLDER_BYTES
 
 
 def own_folder(folder: Path) -> Path:
@@ -49,13 +49,13 @@ def short_folder() -> Path:
 
     Raises StartError where none can be made.
     """
-    folder = SHORT / f"raygrid-ray-{os.getuid()}"
+    folder = SHORT_FOLDER / f"raygrid-ray-{os.getuid()}"
     try:
         return own_folder(folder)
     except OSError as error:
         why = f"{folder} cannot be made ({error.strerror})" if error.strerror else str(error)
     raise StartError(
         f"Ray does not start on this machine: no socket fits into {usual_folder()}, which has "
-        f"{len(usual_folder())} characters where {LONGEST} are allowed, and {why}; set RAY_TMPDIR "
-        "to a short folder"
+        f"{len(usual_folder())} characters where {SOCKET_FOLDER_BYTES} are allowed, and {why}; "
+        "set RAY_TMPDIR to a short folder"
     )

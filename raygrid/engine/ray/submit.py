@@ -24,7 +24,7 @@ from typing import Any, Literal
 from raygrid.core.errors import ClusterError, in_one_line
 from raygrid.core.secrets import shown
 from raygrid.engine.ray.dashboard import Way
-from raygrid.engine.ray.homecoming import INSIDE, print_log, unpack_home
+from raygrid.engine.ray.homecoming import INSIDE_JOB, print_log, unpack_home
 from raygrid.engine.ray.sign_in import refusals_told, sign_in
 from raygrid.engine.ray.upload import what_to_send
 
@@ -52,7 +52,7 @@ class Place:
 
 def decide(address: str | None, env: Mapping[str, str], folder: Path) -> Place:
     """Inside a job, a given address, a live cluster of cluster.yaml, else this machine."""
-    if env.get(INSIDE):
+    if env.get(INSIDE_JOB):
         return Place("direct", "auto")
     address = address or env.get("RAY_ADDRESS")
     if address == "local":
@@ -140,7 +140,7 @@ class ClusterJob:
                 runtime_env={
                     "working_dir": str(root),
                     "excludes": upload.excludes,
-                    "env_vars": {INSIDE: "1", "PYTHONPATH": "."},
+                    "env_vars": {INSIDE_JOB: "1", "PYTHONPATH": "."},
                 },
                 metadata={"raygrid": name},
             )

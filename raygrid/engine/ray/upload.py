@@ -17,15 +17,15 @@ from pathspec import GitIgnoreSpec
 
 from raygrid.core.errors import ClusterError
 
-WEIGHTS = "*.pt"
-AT_THE_TOP = ("/.git", "/.venv", "/runs", "/data", "/mlruns")
+WEIGHT_FILES = "*.pt"
+TOP_FOLDERS = ("/.git", "/.venv", "/runs", "/data", "/mlruns")
 """Folders of the user; deeper ones of these names belong to packages, as printed numbers do."""
-SILENT = ("**/__pycache__", ".*_cache")
-EXCLUDES = (*AT_THE_TOP, WEIGHTS, *SILENT)
-"""What is never sent; of all but `SILENT` a line says so where it is there."""
-LARGE = 20_000_000
+SILENT_EXCLUDES = ("**/__pycache__", ".*_cache")
+EXCLUDES = (*TOP_FOLDERS, WEIGHT_FILES, *SILENT_EXCLUDES)
+"""What is never sent; of all but `SILENT_EXCLUDES` a line says so where it is there."""
+LARGE_FILE_BYTES = 20_000_000
 """Bytes of a file that stays at home: data or weights, which the command makes or finds there."""
-LIMIT = 450_000_000
+UPLOAD_BYTES = 450_000_000
 """Bytes in all; Ray takes 512 MiB of the packed folder."""
 IGNORE_FILES = (".gitignore", ".rayignore")
 
@@ -57,31 +57,32 @@ class Upload:
             own = "; the cluster's head needs data of its own" if "data" in self.never else ""
             said.append(f"left at home: {', '.join(self.never)} (never sent{own})")
         by_size = sorted(self.too_large.items(), key=lambda item: -item[1])
-        why = f"over {_mb(LARGE)}; put it where the cluster's machines can read it"
+        why = f"over {_mb(LARGE_FILE_BYTES)}; put it where the cluster's machines can read it"
         return said + [f"left at home: {path}, {_mb(size)} ({why})" for path, size in by_size]
 
 
 def what_to_send(root: Path) -> Upload:
     """Read a working tree; raises ClusterError if what is left of it is too much for Ray."""
-    weighs = _rule(root, [WEIGHTS])
-    files = list(_walk(root, [_rule(root, [*AT_THE_TOP, *SILENT])]))
+    weighs = _rule(root, [WEIGHT_FILES])
+    files = list(_walk(root, [_rule(root, [*TOP_FOLDERS, *SILENT_EXCLUDES])]))
     sizes = {path.relative_to(root): path.stat().st_size for path in files if not weighs(path)}
     weights = len(files) - len(sizes)
-    there = (name.strip("/") for name in AT_THE_TOP if (root / name.strip("/")).exists())
+    there = (name.strip("/") for name in TOP_FOLDERS if (root / name.strip("/")).exists())
     found = Upload(
-        {path: size for path, size in sizes.items() if size < LARGE},
-        {path: size for path, size in sizes.items() if size >= LARGE},
-        (*there, *([f"{WEIGHTS} ({weights})"] if weights else [])),
+        {path: size for path, size in sizes.items() if size < LARGE_FILE_BYTES},
+        {path: size for path, size in sizes.items() if size >= LARGE_FILE_BYTES},
+        (*there, *([f"{WEIGHT_FILES} ({weights})"] if weights else [])),
     )
     total = sum(found.sizes.values())
-    if total > LIMIT:
+    if total > UPLOAD_BYTES:
         tops: Counter[str] = Counter()
         for path, size in found.sizes.items():
             tops[path.parts[0]] += size
         largest = ", ".join(f"{name} {_mb(size)}" for name, size in tops.most_common(3))
         raise ClusterError(
             f"the working tree {root} is too large to send: {_mb(total)}, allowed are "
-            f"{_mb(LIMIT)}; largest: {largest}. Name what the cluster does not need in .rayignore"
+            f"{_mb(UPLOAD_BYTES)}; largest: {largest}. "
+            "Name what the cluster does not need in .rayignore"
         )
     return found
 

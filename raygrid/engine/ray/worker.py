@@ -16,7 +16,7 @@ import ray
 from ray import tune
 
 from raygrid.core.device import Meter, check_room, device_name, limit_memory, release
-from raygrid.core.device_errors import MEMORY, trouble
+from raygrid.core.device_errors import OUT_OF_MEMORY, trouble
 from raygrid.core.errors import ClusterError, DeviceError, Moving, in_one_line
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
@@ -38,8 +38,8 @@ REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell 
 REPORT_AT_LEAST = 60.0  # seconds
 LOGICAL_GPUS = "RAYGRID_LOGICAL_GPUS"
 """Set to 1 where Ray's GPUs are numbers without a card, as tests have them: CPUs do the work."""
-NODE = "node"  # the word under which a report names its node
-SHARE = 1 / 20
+NODE_FIELD = "node"  # the word under which a report names its node
+REPORT_TIME_SHARE = 1 / 20
 """The most of its time that a job waits for the driver to take its reports."""
 
 
@@ -136,7 +136,7 @@ def device_for(share: float) -> torch.device:
 
 def tell(**words: str) -> None:
     """Report to the driver, and from which of Ray's nodes."""
-    tune.report({**words, NODE: ray.get_runtime_context().get_node_id()})
+    tune.report({**words, NODE_FIELD: ray.get_runtime_context().get_node_id()})
 
 
 class Reporter:
@@ -157,7 +157,7 @@ class Reporter:
         if started >= self._next:
             tell(metrics=json.dumps(metrics), where=self.where, **self._taken())
             waited = time.monotonic() - started
-            self._next = started + min(max(REPORT_EVERY, waited / SHARE), self.at_least)
+            self._next = started + min(max(REPORT_EVERY, waited / REPORT_TIME_SHARE), self.at_least)
 
     def _taken(self) -> dict[str, str]:
         if self.meter.device.type == "cpu":
@@ -200,7 +200,7 @@ def run_job(config: dict[str, Any], worker_config: WorkerConfig) -> None:
     except Exception as error:
         fault = trouble(error)
         if fault == "memory":
-            raise torch.OutOfMemoryError(f"{MEMORY}: {error}") from error
+            raise torch.OutOfMemoryError(f"{OUT_OF_MEMORY}: {error}") from error
         if fault == "lost" or isinstance(error, DeviceError):
             tell(lost=f"{type(error).__name__}: {in_one_line(error)}")
             os._exit(1)  # what CUDA says from here on is not to be trusted, by no job

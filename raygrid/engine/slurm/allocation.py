@@ -14,11 +14,11 @@ from pathlib import Path
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import sockets
 
-OBJECT_STORE = 0.3
+OBJECT_STORE_SHARE = 0.3
 """The part of its memory that a node's object store may have, as Ray has it of a whole machine."""
-LEAST_STORE = 80 * 2**20
+LEAST_STORE_BYTES = 80 * 2**20
 """Bytes below which Ray takes no object store."""
-LONGEST = sockets.LONGEST - 2
+JOB_FOLDER_BYTES = sockets.SOCKET_FOLDER_BYTES - 2
 """Bytes of a folder for Ray's sockets; `rg` and the job's number follow."""
 
 
@@ -58,7 +58,7 @@ class Allocation:
         """Bytes of Ray's object store, None where Ray may ask the machine."""
         if self.memory is None:
             return None
-        return max(LEAST_STORE, int(OBJECT_STORE * self.memory))
+        return max(LEAST_STORE_BYTES, int(OBJECT_STORE_SHARE * self.memory))
 
 
 def _task(env: Mapping[str, str]) -> str | None:
@@ -86,6 +86,6 @@ def private_folder(job: str) -> Path:
     """A new folder on this machine that only this user may enter, short enough for sockets."""
     wanted = (os.environ.get("SLURM_TMPDIR"), os.environ.get("TMPDIR"), "/tmp")
     for base in filter(None, wanted):
-        if len(base) <= LONGEST - len(job) and os.access(base, os.W_OK | os.X_OK):
+        if len(base) <= JOB_FOLDER_BYTES - len(job) and os.access(base, os.W_OK | os.X_OK):
             return Path(tempfile.mkdtemp(prefix=f"rg{job}-", dir=base))
     raise ClusterError(f"no folder can be made in {' or '.join(filter(None, wanted))}")

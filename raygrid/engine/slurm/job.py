@@ -22,23 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.errors import ClusterError, RaygridError, SpecError
-from raygrid.engine.notice import SAVED
+from raygrid.engine.notice import SAVED_EXIT_STATUS
 from raygrid.engine.slurm.allocation import Allocation
-from raygrid.engine.slurm.node import ENVIRONMENT, STOP, RayNode
+from raygrid.engine.slurm.node import JOB_RAY_ENVIRONMENT, STOP_SECONDS, RayNode
 from raygrid.engine.slurm.others import OtherNodes
 from raygrid.engine.slurm.processes import adopt_orphans, end_on_sigterm
-from raygrid.engine.slurm.script import NOTICE
+from raygrid.engine.slurm.script import NOTICE_SECONDS
 from raygrid.engine.slurm.worker import versions_here
 from raygrid.storage.bucket import folder_of
 
-SAVING, ENDING = 0.6, 0.2
+SAVING_SHARE, ENDING_SHARE = 0.6, 0.2
 """Parts of the notice: for the command to save its state, then for it to end when told to."""
-CUT_SHORT = (
+CUT_SHORT_STATUSES = (
     *(-signal.SIGTERM, -signal.SIGKILL, 130),  # the last is raygrid's own when it is told to stop
     *(-signal.SIGUSR1, 128 + signal.SIGUSR1),  # it does not listen yet; so a shell says it of it
 )
 """Statuses of a command that the notice ended, and not its work."""
-TOO_SHORT = 2
+MOST_REQUEUES = 2
 """How often a job that never got to its command is queued again; Slurm would do so for ever."""
 
 
@@ -96,9 +96,9 @@ class Command:
     def run(self, env: Mapping[str, str]) -> int:
         """Run the command and return its exit status.
 
-        That is `SAVED` if it was told to go and did not end by itself before."""
+        That is `SAVED_EXIT_STATUS` if it was told to go and did not end by itself before."""
         if self.was_told:
-            return SAVED
+            return SAVED_EXIT_STATUS
         try:
             self.process = subprocess.Popen(self.words, env=dict(env))
         except OSError as error:
@@ -111,9 +111,9 @@ class Command:
             if self.process.poll() is None:
                 self.process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(2 * STOP)
+                    self.process.wait(2 * STOP_SECONDS)
                 self.process.kill()
-        return SAVED if status in CUT_SHORT and self.was_told else status
+        return SAVED_EXIT_STATUS if status in CUT_SHORT_STATUSES and self.was_told else status
 
     @property
     def was_told(self) -> bool:
@@ -125,15 +125,15 @@ class Command:
         if self.told is None:
             return
         since = time.monotonic() - self.told
-        if since > (SAVING + ENDING) * self.notice:
+        if since > (SAVING_SHARE + ENDING_SHARE) * self.notice:
             process.kill()
-        elif since > SAVING * self.notice:
+        elif since > SAVING_SHARE * self.notice:
             process.terminate()
 
 
 def environment(env: Mapping[str, str], address: str, allocation: Allocation) -> dict[str, str]:
     """What the command sees: the Ray of this job, whatever Ray it was submitted beside."""
-    own = {**env, **ENVIRONMENT, "RAY_ADDRESS": address}
+    own = {**env, **JOB_RAY_ENVIRONMENT, "RAY_ADDRESS": address}
     return own if allocation.task is None else {**own, "RAYGRID_DRIVER": allocation.task}
 
 
@@ -156,12 +156,16 @@ def run_command(words: Sequence[str], notice: float) -> int:
                 others.stop()
     finally:
         head.stop()
-    if status == SAVED and command.process is None and restarts(os.environ) >= TOO_SHORT:
+    if (
+        status == SAVED_EXIT_STATUS
+        and command.process is None
+        and restarts(os.environ) >= MOST_REQUEUES
+    ):
         raise ClusterError(
-            f"this job was told of its end {TOO_SHORT + 1} times before Ray had started on its "
+            f"this job was told of its end {MOST_REQUEUES + 1} times before Ray had started on its "
             "nodes; give it more --time"
         )
-    return requeue(allocation) if status == SAVED else status
+    return requeue(allocation) if status == SAVED_EXIT_STATUS else status
 
 
 def restarts(env: Mapping[str, str]) -> int:
@@ -181,10 +185,10 @@ def requeue(allocation: Allocation) -> int:
             "where it was",
             file=sys.stderr,
         )
-        return SAVED
+        return SAVED_EXIT_STATUS
     print("raygrid: everything is saved; the job is queued again", file=sys.stderr, flush=True)
     signal.pause()  # Slurm ends this process when it takes the job back
-    return SAVED
+    return SAVED_EXIT_STATUS
 
 
 def job_main(argv: Sequence[str] | None = None) -> int:
@@ -195,7 +199,7 @@ def job_main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, usage="%(prog)s [--notice S] -- COMMAND", allow_abbrev=False
     )
-    parser.add_argument("--notice", type=float, default=NOTICE, metavar="SECONDS")
+    parser.add_argument("--notice", type=float, default=NOTICE_SECONDS, metavar="SECONDS")
     args = parser.parse_args(given[:end])
     end_on_sigterm()
     adopt_orphans()

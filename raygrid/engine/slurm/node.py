@@ -20,13 +20,13 @@ from raygrid.engine.ray import mps
 from raygrid.engine.slurm.allocation import Allocation, private_folder
 from raygrid.engine.slurm.processes import end_descendants
 
-START = 180.0
+RAY_START_SECONDS = 180.0
 """Seconds that Ray may take to start; by itself it gives up sooner and says why."""
-STOP = 8.0
+STOP_SECONDS = 8.0
 """Seconds that processes have to end by themselves: Slurm kills what is left after 30."""
-WITHOUT = ("--disable-usage-stats", "--no-monitor", "--include-log-monitor=false")
+SWITCHED_OFF = ("--disable-usage-stats", "--no-monitor", "--include-log-monitor=false")
 """Parts of Ray that a job has no use for: no node is added later, workers' logs are its own."""
-ENVIRONMENT = {
+JOB_RAY_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
@@ -46,7 +46,7 @@ class RayNode:
         self.folder: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, seconds: float = START) -> None:
+    def start(self, seconds: float = RAY_START_SECONDS) -> None:
         """Start Ray, once more if it does not come up; raises ClusterError after that."""
         try:
             self._start(seconds)
@@ -66,7 +66,7 @@ class RayNode:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, **JOB_RAY_ENVIRONMENT},
             )
         # Ray writes the head's address into its folder once its node is there.
         said, end = ray / "ray_current_cluster", time.monotonic() + seconds
@@ -100,7 +100,7 @@ class RayNode:
         told = [f"{name}={value}" for name, value in words.items() if value is not None]
         first = [] if self.head else ["--head"]
         ray = [sys.executable, "-m", "raygrid.engine.ray.start", "start", "--block"]
-        return [*ray, *WITHOUT, *first, *told]
+        return [*ray, *SWITCHED_OFF, *first, *told]
 
     @property
     def running(self) -> bool:
@@ -116,7 +116,7 @@ class RayNode:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP)
+                self.process.wait(STOP_SECONDS)
             end_descendants()
             self.process.wait()
             self.process = None

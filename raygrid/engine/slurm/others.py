@@ -13,8 +13,8 @@ from pathlib import Path
 
 from raygrid.core.errors import ClusterError
 from raygrid.engine.slurm.allocation import Allocation
-from raygrid.engine.slurm.node import START, STOP
-from raygrid.engine.slurm.worker import MARK
+from raygrid.engine.slurm.node import RAY_START_SECONDS, STOP_SECONDS
+from raygrid.engine.slurm.worker import NODE_MARK
 
 SRUN = (
     *("srun", "--ntasks-per-node=1", "--mem=0", "--cpu-bind=none"),
@@ -44,7 +44,7 @@ class OtherNodes:
         """How many there are."""
         return self.allocation.nodes - 1
 
-    def start(self, seconds: float = 2 * START + 30) -> None:
+    def start(self, seconds: float = 2 * RAY_START_SECONDS + 30) -> None:
         """Start Ray on all of them and wait for it; raises ClusterError that says what is wrong.
 
         Nodes that say nothing in time are done without, with a line that counts them.
@@ -84,10 +84,10 @@ class OtherNodes:
         """Take in what the nodes say; anything else they print goes to the job's log."""
         assert step.stdout is not None
         for line in step.stdout:
-            if not line.startswith(MARK):
+            if not line.startswith(NODE_MARK):
                 print(line, end="", flush=True)
                 continue
-            facts = json.loads(line.removeprefix(MARK))
+            facts = json.loads(line.removeprefix(NODE_MARK))
             if facts["state"] == "up":
                 self.up.add(facts["node"])
             else:
@@ -102,6 +102,6 @@ class OtherNodes:
         with contextlib.suppress(BrokenPipeError):
             self.step.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.step.wait(STOP + 6)
+            self.step.wait(STOP_SECONDS + 6)
         self.step.kill()
         self.step.wait()

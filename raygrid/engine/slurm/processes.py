@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raygrid.storage.machine import ENDED, facts
+from raygrid.storage.machine import ENDED_STATES, facts
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-PATIENCE = 5.0  # seconds in which killed processes have to be gone
+KILL_SECONDS = 5.0  # seconds in which killed processes have to be gone
 
 
 def adopt_orphans() -> None:
@@ -42,7 +42,7 @@ def descendants(root: int) -> list[int]:
     parents: dict[int, list[int]] = {}
     for pid in (int(folder.name) for folder in Path("/proc").glob("[0-9]*")):
         said = facts(pid)
-        if said and said[0] not in ENDED:
+        if said and said[0] not in ENDED_STATES:
             parents.setdefault(int(said[1]), []).append(pid)
     found, open_ = [], [root]
     while open_:
@@ -54,7 +54,7 @@ def descendants(root: int) -> list[int]:
 
 def end_descendants() -> None:
     """Kill every process that this one has started or adopted, and those that they still start."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + KILL_SECONDS
     while (alive := descendants(os.getpid())) and time.monotonic() < end:
         for pid in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from raygrid.core.errors import SpecError
 
-NOTICE = 300
+NOTICE_SECONDS = 300
 """Seconds before its end at which a job is told of it, unless the request says otherwise."""
 CPUS_PER_GPU = 8
 """CPUs asked for with each GPU: as many trials as may share one, each with a CPU of its own."""
-TIME = re.compile(r"\d+(:\d{1,2}){0,2}|\d+-\d{1,2}(:\d{1,2}){0,2}")
-NAME = re.compile(r"[^\s#]+")
-MEMORY = re.compile(r"\d+[KMGT]?")
-TEMPLATE = """\
+SLURM_TIME = re.compile(r"\d+(:\d{1,2}){0,2}|\d+-\d{1,2}(:\d{1,2}){0,2}")
+SLURM_NAME = re.compile(r"[^\s#]+")
+SLURM_MEMORY = re.compile(r"\d+[KMGT]?")
+SCRIPT_TEMPLATE = """\
 #!/bin/bash
 # A raygrid grid as a Slurm job: Ray starts on every node of the job, the command runs on the first.
 #
@@ -57,7 +57,7 @@ class SlurmRequest:
     qos: str | None = None
     array: int = 0
     name: str = "raygrid"
-    notice: int = NOTICE
+    notice: int = NOTICE_SECONDS
     more: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -67,13 +67,13 @@ class SlurmRequest:
                 f"nodes is {self.nodes}, but jobs of an array have one node each; give --array "
                 "alone, or --nodes alone for one job over several nodes"
             )
-        if self.time is not None and not TIME.fullmatch(self.time):
+        if self.time is not None and not SLURM_TIME.fullmatch(self.time):
             raise SpecError(f"time is {self.time!r}, allowed are 8:00:00, 2-12:00 or minutes")
-        if self.memory is not None and not MEMORY.fullmatch(self.memory):
+        if self.memory is not None and not SLURM_MEMORY.fullmatch(self.memory):
             raise SpecError(f"memory is {self.memory!r}, allowed are 64G, 64000M or megabytes")
         for name in ("name", "partition", "account", "qos"):
             value = getattr(self, name)
-            if value is not None and not NAME.fullmatch(value):
+            if value is not None and not SLURM_NAME.fullmatch(value):
                 raise SpecError(f"{name} is {value!r}, allowed is one word")
         for word in self.more:
             if not word.startswith("-") or "\n" in word:
@@ -122,4 +122,4 @@ def batch_script(request: SlurmRequest, command: Sequence[str], line: Sequence[s
     directives = "\n".join(f"#SBATCH {word}" for word in request.directives())
     told = "\n".join(f"#   {part}" for part in shlex.join(line).splitlines())
     words = {"line": told, "command": shlex.join(command)}
-    return TEMPLATE.format(directives=directives, notice=request.notice, **words)
+    return SCRIPT_TEMPLATE.format(directives=directives, notice=request.notice, **words)

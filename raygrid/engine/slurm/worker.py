@@ -24,7 +24,7 @@ from raygrid.engine.slurm.allocation import Allocation
 from raygrid.engine.slurm.node import RayNode
 from raygrid.engine.slurm.processes import adopt_orphans, end_on_sigterm
 
-MARK = "raygrid-node:"
+NODE_MARK = "raygrid-node:"
 """What lines for the first node begin with."""
 
 
@@ -72,7 +72,7 @@ def _appears(path: Path, seconds: float) -> bool:
 
 def tell_head(**facts: Any) -> None:
     """Say something to the first node."""
-    print(f"{MARK}{json.dumps(facts)}", flush=True)
+    print(f"{NODE_MARK}{json.dumps(facts)}", flush=True)
 
 
 def serve_node(address: str, versions: Mapping[str, str], probes: Sequence[Path]) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from raygrid.architectures.networks.network import Network
 
-CHUNK = 1000
+FEATURE_CHUNK = 1000
 
 
 def features_of(
@@ -43,8 +43,8 @@ def answers_of(
     training = module.training
     module.eval()
     parts = []
-    for start in range(0, len(images), CHUNK):
-        x = view(images.floats(slice(start, start + CHUNK)))
+    for start in range(0, len(images), FEATURE_CHUNK):
+        x = view(images.floats(slice(start, start + FEATURE_CHUNK)))
         with autocast(precision, x.device):
             parts.append(ask(x).float())
     module.train(training)

@@ -8,7 +8,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
-from raygrid.learners.common.features import CHUNK, features_of
+from raygrid.learners.common.features import FEATURE_CHUNK, features_of
 from raygrid.nn.augment import Augmentation
 from raygrid.nn.augment.crop_flip import CropFlip
 
@@ -37,8 +37,8 @@ def augmented_features(
     offsets, flips = (d.to(images.device) for d in _draws(augmentation, rows, number))
     parts = []
     with torch.no_grad():
-        for start in range(0, len(images), CHUNK):
-            some = slice(start, start + CHUNK)
+        for start in range(0, len(images), FEATURE_CHUNK):
+            some = slice(start, start + FEATURE_CHUNK)
             seen = augmentation.apply(images.floats(some), (offsets[some], flips[some]))
             parts.append(network.eval().features(seen).float())
     return torch.cat(parts)

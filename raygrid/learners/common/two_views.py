@@ -12,7 +12,7 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import forked
-from raygrid.learners.base import Learner, Session, Task, View, drawn_once
+from raygrid.learners.base import DrawView, Learner, Session, Task, drawn_once
 from raygrid.learners.common.features import CollapseAlarm, features_of
 from raygrid.learners.common.probe import fit_probe
 from raygrid.nn.augment import Views
@@ -75,7 +75,7 @@ class TwoViews(Learner):
             hue=0.1 * self.color,
         )
 
-    def probe_accuracies(self, session: Session, images: Images, view: View) -> list[float]:
+    def probe_accuracies(self, session: Session, images: Images, view: DrawView) -> list[float]:
         assert isinstance(session, TwoViewSession)
         return session.probe_accuracies(images, view)
 
@@ -165,7 +165,7 @@ class TwoViewSession:
         self._heads = fitted.heads
         return fitted.network
 
-    def probe_accuracies(self, images: Images, view: View) -> list[float]:
+    def probe_accuracies(self, images: Images, view: DrawView) -> list[float]:
         """The linear probe's accuracies after each of its epochs; none before `finish`."""
         if not self._heads:
             return []

@@ -8,7 +8,7 @@ Attacks, defenses and learners import it. Start with `standards.py` and `crop_fl
 from raygrid.nn.augment.crop_flip import CropFlip as CropFlip
 from raygrid.nn.augment.shift import affine_shift as affine_shift
 from raygrid.nn.augment.shift import shift_by as shift_by
-from raygrid.nn.augment.standards import NAMES as NAMES
+from raygrid.nn.augment.standards import STANDARD_NAMES as STANDARD_NAMES
 from raygrid.nn.augment.standards import Augmentation as Augmentation
 from raygrid.nn.augment.standards import flips as flips
 from raygrid.nn.augment.standards import standard as standard

@@ -17,8 +17,8 @@ from raygrid.core.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-TRIES = 10
-DRAWS = 2 * TRIES + 2
+BOX_TRIES = 10
+BOX_DRAWS = 2 * BOX_TRIES + 2
 """Uniform draws that one box takes."""
 
 
@@ -37,12 +37,12 @@ def boxes_of(
 
     The rule of torchvision's RandomResizedCrop: the first of ten tries that fits into the image;
     the whole image, cut to the nearest allowed ratio, if none does. draws: uniform in [0, 1),
-    float (N, DRAWS).
+    float (N, BOX_DRAWS).
     """
     n = len(draws)
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    area = size[0] * size[1] * (scale[0] + (scale[1] - scale[0]) * draws[:, :TRIES])
-    aspect = torch.exp(low + (high - low) * draws[:, TRIES : 2 * TRIES])
+    area = size[0] * size[1] * (scale[0] + (scale[1] - scale[0]) * draws[:, :BOX_TRIES])
+    aspect = torch.exp(low + (high - low) * draws[:, BOX_TRIES : 2 * BOX_TRIES])
     tries = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], -1).round().long()
     fits = (tries > 0).all(-1) & (tries[..., 0] <= size[0]) & (tries[..., 1] <= size[1])
     first = fits.int().argmax(1)
@@ -51,7 +51,7 @@ def boxes_of(
     sides = zip(chosen.unbind(1), _fallback(tuple(size), ratio), strict=True)
     extent = torch.stack([torch.where(fits.any(1), own, whole) for own, whole in sides], 1)
     room = torch.stack([full - own for full, own in zip(size, extent.unbind(1), strict=True)], 1)
-    corner = (draws[:, 2 * TRIES :] * (room + 1)).floor().long()
+    corner = (draws[:, 2 * BOX_TRIES :] * (room + 1)).floor().long()
     return Boxes(torch.minimum(corner, room), extent)
 
 

@@ -43,12 +43,12 @@ _OF_SIDE: Mapping[str, Callable[[int], Augmentation | None]] = {
     "rrc_flip_jitter_weak": lambda side: _WEAK,
     "flip_jitter": lambda side: _WHOLE,
 }
-NAMES = tuple(_OF_SIDE)
+STANDARD_NAMES = tuple(_OF_SIDE)
 """The names that `standard` knows."""
 
 
 def standard(kind: str, image_size: int) -> Augmentation | None:
-    """The standard augmentation of a dataset by its name, one of `NAMES`.
+    """The standard augmentation of a dataset by its name, one of `STANDARD_NAMES`.
 
     `crop`: after zero-padding by an eighth of the side, `crop4`: by 4 pixels. `shift`: after
     padding by a sixteenth with the mirrored image. `rrc`: a random resized crop of 8 to 100 % of

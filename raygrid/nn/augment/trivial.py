@@ -184,12 +184,12 @@ POLICIES: dict[Policy, tuple[Ranged, ...]] = {
 }
 """Degrees for rotation and shears, shares of the side for shifts."""
 
-Row: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None]"
+AffineRow: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None]"
 Reading = Literal["bilinear", "nearest"]
 """What is read between pixels."""
 
 
-def moved(x: Tensor, across: Row, down: Row, mode: Reading = "bilinear") -> Tensor:
+def moved(x: Tensor, across: AffineRow, down: AffineRow, mode: Reading = "bilinear") -> Tensor:
     """Read every pixel where two rows of an affine map send it, in [-1, 1]; None: the identity.
 
     What lies outside is black.

@@ -17,8 +17,8 @@ from raygrid.nn.augment.trivial import Policy, one_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHUFFLE = 0.5  # probability that an image's channels are shuffled
-SMOOTH = 0.7  # largest roughness of maps
+SHUFFLE_PROBABILITY = 0.5  # probability that an image's channels are shuffled
+MOST_ROUGHNESS = 0.7  # largest roughness of maps
 AugmentStep: TypeAlias = "Callable[[Tensor, torch.Generator], Tensor]"
 
 
@@ -62,10 +62,10 @@ def _steps(how: Erasing) -> Sequence[AugmentStep]:
 
     def brightness(x: Tensor, rng: torch.Generator) -> Tensor:
         intensity = _uniform(x, how.strength, 1.0, rng)
-        return brightened(x, plasma(x, _uniform(x, 0.3, SMOOTH, rng), rng), intensity)
+        return brightened(x, plasma(x, _uniform(x, 0.3, MOST_ROUGHNESS, rng), rng), intensity)
 
     def contrast(x: Tensor, rng: torch.Generator) -> Tensor:
-        return contrasted(x, plasma(x, _uniform(x, how.roughness, SMOOTH, rng), rng))
+        return contrasted(x, plasma(x, _uniform(x, how.roughness, MOST_ROUGHNESS, rng), rng))
 
     return (
         lambda x, rng: _with_probability(how.p, brightness, x, rng),
@@ -93,7 +93,7 @@ def shuffled_channels(x: Tensor, rng: torch.Generator) -> Tensor:
     """The channels of half of the images in a random order."""
     n, channels = x.shape[:2]
     order = draws.rand((n, channels), rng, x.device).argsort(1)
-    chosen = draws.rand((n, 1), rng, x.device) < SHUFFLE
+    chosen = draws.rand((n, 1), rng, x.device) < SHUFFLE_PROBABILITY
     order = torch.where(chosen, order, torch.arange(channels, device=x.device))
     return x[torch.arange(n, device=x.device)[:, None], order]
 

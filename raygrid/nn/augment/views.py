@@ -15,7 +15,7 @@ from raygrid.nn.augment.resize import Boxes, crop_resize
 if TYPE_CHECKING:
     from torch import Tensor
 
-DRAWS = resize.DRAWS + 9
+VIEW_DRAWS = resize.BOX_DRAWS + 9
 """Uniform draws that one view takes."""
 
 
@@ -86,16 +86,16 @@ class Views:
 
     def sample(self, x: Tensor, generator: torch.Generator) -> ViewParams:
         """Draw for a batch (N, C, H, W); nothing of its content matters."""
-        drawn = draws.rand((len(x), DRAWS), generator, x.device)
+        drawn = draws.rand((len(x), VIEW_DRAWS), generator, x.device)
         order = draws.randperm(4, generator)
         return self.params(drawn, (x.shape[-2], x.shape[-1]), tuple(order.tolist()))
 
     def params(self, draws: Tensor, size: Sequence[int], order: tuple[int, ...]) -> ViewParams:
-        """What draws stand for: uniform in [0, 1), float (N, DRAWS), a row for each image.
+        """What draws stand for: uniform in [0, 1), float (N, VIEW_DRAWS), a row for each image.
 
         size: (H, W). order: a permutation of the four color operations, for all images.
         """
-        box, draws = draws[:, : resize.DRAWS], draws[:, resize.DRAWS :]
+        box, draws = draws[:, : resize.BOX_DRAWS], draws[:, resize.BOX_DRAWS :]
         reach = (self.brightness, self.contrast, self.saturation)
         around = (2 * draws[:, 1:4] - 1).unbind(1)
         return ViewParams(

@@ -1,7 +1,7 @@
 """A diffusion bridge from the images of pairs to their partners, variance-exploding.
 
 Zhou et al. 2024, "Denoising Diffusion Bridge Models", and BridgePure's use of it. Images are floats
-in [-1, 1]; sigma runs from 0 (the clean image) to `MOST` (the poisoned one).
+in [-1, 1]; sigma runs from 0 (the clean image) to `MOST_SIGMA` (the poisoned one).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
-from raygrid.nn.diffusion.denoisers import PRECISION, SIZES, AveragedFit, unet
+from raygrid.nn.diffusion.denoisers import DENOISER_PRECISION, DENOISER_SIZES, AveragedFit, unet
 from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.steps import Batch, autocast
@@ -26,7 +26,7 @@ from raygrid.storage.checkpoints import Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST, MOST, DATA = 0.002, 80.0, 0.5
+LEAST_SIGMA, MOST_SIGMA, DATA_SIGMA = 0.002, 80.0, 0.5
 """Smallest and largest sigma; the standard deviation of images that the network is scaled by."""
 _BATCH = 256
 _CURVE = 7  # how much closer noise levels lie where there is little noise
@@ -39,7 +39,7 @@ CleanOf: TypeAlias = "Callable[[Tensor, float], Tensor]"
 class BridgePlan:
     """How a bridge is fitted.
 
-    size: a key of `SIZES`. updates, lr: of its weights. pairs: how many images it is fitted to.
+    size: a key of `DENOISER_SIZES`. updates, lr: of its weights. pairs: how many images it sees.
     flip: whether pairs may be mirrored, None: where images of the dataset may.
     """
 
@@ -60,22 +60,22 @@ class BridgePlan:
             weight_decay=0.0,
             schedule="constant",
             drop_last=True,
-            precision=PRECISION,
+            precision=DENOISER_PRECISION,
         )
 
     def cost(self, images: int) -> float:
         """The cost of the fit in epochs of a ResNet-18 on so many images."""
         seen = self.updates * min(_BATCH, self.pairs)
-        return SIZES[self.size].cost * 2.89 * seen / images
+        return DENOISER_SIZES[self.size].cost * 2.89 * seen / images
 
     def passing(self, calls: int) -> float:
         """The cost of so many passes through the network in such epochs."""
-        return SIZES[self.size].cost * 58 * calls / 60
+        return DENOISER_SIZES[self.size].cost * 58 * calls / 60
 
     @property
     def nbytes(self) -> int:
         """What its weights take, and the rows of the pairs."""
-        return round(4e6 * SIZES[self.size].millions) + 8 * self.pairs
+        return round(4e6 * DENOISER_SIZES[self.size].millions) + 8 * self.pairs
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values."""
@@ -85,9 +85,10 @@ class BridgePlan:
 def between(clean: Tensor, poisoned: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     """Points of the bridge: sigma (n, 1, 1, 1), all others images (n, 3, S, S).
 
-    With s = (sigma / MOST)^2 the mean is s poisoned + (1 - s) clean, the sd sigma sqrt(1 - s).
+    With s = (sigma / MOST_SIGMA)^2 the mean is s poisoned + (1 - s) clean,
+    the sd sigma sqrt(1 - s).
     """
-    share = (sigma / MOST) ** 2
+    share = (sigma / MOST_SIGMA) ** 2
     return share * poisoned + (1 - share) * clean + sigma * (1 - share).sqrt() * noise
 
 
@@ -96,9 +97,9 @@ def scalings(sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     added to the output: (skip, out, inside).
 
     They are those for which input and target have variance 1 if clean and poisoned images are
-    independent with deviation `DATA`.
+    independent with deviation `DATA_SIGMA`.
     """
-    share, data = (sigma / MOST) ** 2, DATA**2
+    share, data = (sigma / MOST_SIGMA) ** 2, DATA_SIGMA**2
     bridge = sigma**2 * (1 - share)
     variance = (share**2 + (1 - share) ** 2) * data + bridge
     rest = share**2 * data**2 + data * bridge
@@ -112,14 +113,14 @@ def restored(network: nn.Module, x: Tensor, poisoned: Tensor, sigma: Tensor) -> 
     """
     skip, out, inside = (value.view(-1, 1, 1, 1) for value in scalings(sigma))
     label = 250 * (sigma + 1e-44).log()
-    with autocast(PRECISION, x.device):
+    with autocast(DENOISER_PRECISION, x.device):
         found: Tensor = network(torch.cat([inside * x, poisoned], 1), label).sample
     return out * found.float() + skip * x
 
 
 def noise_levels(steps: int) -> list[float]:
     """Sigma before each of `steps` steps, largest first, and 0 after the last."""
-    high, low = (MOST - 1e-4) ** (1 / _CURVE), LEAST ** (1 / _CURVE)
+    high, low = (MOST_SIGMA - 1e-4) ** (1 / _CURVE), LEAST_SIGMA ** (1 / _CURVE)
     shares = torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu").tolist()
     return [*((high + share * (low - high)) ** _CURVE for share in shares), 0.0]
 
@@ -159,7 +160,7 @@ class BridgeSampler:
 
     def _slope(self, x: Tensor, poisoned: Tensor, clean_of: CleanOf, sigma: float) -> Tensor:
         toward = (clean_of(x, sigma).clamp(-1, 1) - x) / sigma**2
-        away = (poisoned - x) / (MOST**2 - sigma**2)
+        away = (poisoned - x) / (MOST_SIGMA**2 - sigma**2)
         return -sigma * (toward - self.guidance * away)
 
     def _noisy(
@@ -189,7 +190,7 @@ def fitted_bridge(
     def loss(batch: Batch) -> Tensor:
         both = torch.cat([batch.x, partners.floats(batch.index)], 1)
         x, theirs = (2 * flip(both, batch.rng) - 1).chunk(2, 1)
-        sigma = LEAST + draws.rand((len(x),), batch.rng, device) * (MOST - LEAST)
+        sigma = LEAST_SIGMA + draws.rand((len(x),), batch.rng, device) * (MOST_SIGMA - LEAST_SIGMA)
         noise = draws.randn(x.shape, batch.rng, device)
         on_bridge = between(x, theirs, sigma.view(-1, 1, 1, 1), noise)
         weights = scalings(sigma)[1].square().view(-1, 1, 1, 1)

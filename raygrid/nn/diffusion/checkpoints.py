@@ -16,13 +16,13 @@ from raygrid.core.hashing import content_of
 from raygrid.core.lazy import torch
 from raygrid.nn.diffusion.denoisers import of_unet
 from raygrid.nn.diffusion.paths import is_file, require_there, unloadable
-from raygrid.nn.diffusion.process import STEPS, Predictor
+from raygrid.nn.diffusion.process import NOISE_STEPS, Predictor
 
 _SCHEDULE = {
     "beta_start": 1e-4,
     "beta_end": 0.02,
     "beta_schedule": "linear",
-    "num_train_timesteps": STEPS,
+    "num_train_timesteps": NOISE_STEPS,
     "prediction_type": "epsilon",
 }
 _CLASS = "UNet2DModel"

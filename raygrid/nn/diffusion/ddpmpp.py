@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from raygrid.nn.diffusion.unets import Family, Layout, phases
 
-LAYOUTS = (
+DDPMPP_LAYOUTS = (
     Layout((1, 2, 2, 2), 8, (16,)),  # deep: CIFAR-10, and CIFAR-100 and SVHN of AVATAR's authors
     Layout((1, 2, 2, 2), 4, (16,)),  # not deep
     Layout((2, 2, 2), 4, (16,)),  # `cifar100_ddpmpp` of AVATAR's authors

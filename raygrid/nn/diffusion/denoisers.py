@@ -13,7 +13,7 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
-from raygrid.nn.diffusion.process import Predictor, Schedule, in_parts, kept_shares, label_of
+from raygrid.nn.diffusion.process import NoiseSchedule, Predictor, in_parts, kept_shares, label_of
 from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.steps import Batch, Step, autocast
@@ -23,8 +23,8 @@ from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_s
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXTRA = ("diffusers", "avatar")
-PRECISION: Literal["bf16", "fp32"] = "bf16"
+DIFFUSERS_EXTRA = ("diffusers", "avatar")
+DENOISER_PRECISION: Literal["bf16", "fp32"] = "bf16"
 _BATCH = 128
 
 
@@ -50,7 +50,7 @@ class Size:
         return 2 ** (len(self.channels) - 1)
 
 
-SIZES = {
+DENOISER_SIZES = {
     "tiny": Size((16, 32, 32), 1, 0.27, 0.12, attends=False),
     "xs": Size((32, 64, 64), 1, 1.1, 0.4),
     "s": Size((64, 128, 128, 128), 2, 9.0, 1.0),
@@ -62,9 +62,10 @@ SIZES = {
 class DenoiserPlan:
     """How a noise predictor is fitted.
 
-    size: a key of `SIZES`. updates: of its weights. horizon: largest number of steps of noise that
-    it learns to see. flip: whether images may be mirrored, None: where those of the dataset may.
-    few: how many images, drawn at random, it is fitted to; 0: all. schedule: of its steps.
+    size: a key of `DENOISER_SIZES`. updates: of its weights. horizon: largest number of steps of
+    noise that it learns to see. flip: whether images may be mirrored, None: where those of the
+    dataset may. few: how many images, drawn at random, it is fitted to; 0: all.
+    schedule: of its steps.
     """
 
     size: str
@@ -72,7 +73,7 @@ class DenoiserPlan:
     horizon: int
     flip: bool | None = None
     few: int = 0
-    schedule: Schedule = "linear"
+    schedule: NoiseSchedule = "linear"
 
     def among(self, images: int) -> int:
         """How many of so many images it is fitted to."""
@@ -92,7 +93,7 @@ class DenoiserPlan:
             warmup_epochs=min(5000 // each, epochs // 10),
             grad_clip=1.0,
             drop_last=True,
-            precision=PRECISION,
+            precision=DENOISER_PRECISION,
         )
 
     def cost(self, images: int) -> float:
@@ -103,16 +104,16 @@ class DenoiserPlan:
         own = self.among(images)
         size = min(_BATCH, own)
         seen = self.recipe(own).epochs * (own // size) * size  # incomplete batches are left out
-        return SIZES[self.size].cost * 2.89 * seen / images
+        return DENOISER_SIZES[self.size].cost * 2.89 * seen / images
 
     def passing(self, calls: int) -> float:
         """The cost of so many passes through the predictor in such epochs: 58 for 60 at size s."""
-        return SIZES[self.size].cost * 58 * calls / 60
+        return DENOISER_SIZES[self.size].cost * 58 * calls / 60
 
     @property
     def nbytes(self) -> int:
         """What its weights take."""
-        return round(4e6 * SIZES[self.size].millions)
+        return round(4e6 * DENOISER_SIZES[self.size].millions)
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values."""
@@ -140,15 +141,15 @@ def unet(size: str, side: int, inputs: int = 3) -> nn.Module:
     """A DDPM's U-Net, from so many channels to three."""
     from diffusers import UNet2DModel
 
-    channels = SIZES[size].channels
+    channels = DENOISER_SIZES[size].channels
     down, up = ["DownBlock2D"] * len(channels), ["UpBlock2D"] * len(channels)
     for level in range(len(channels)):
-        if SIZES[size].attends and side >> level == 16:
+        if DENOISER_SIZES[size].attends and side >> level == 16:
             down[level], up[-1 - level] = "AttnDownBlock2D", "AttnUpBlock2D"
     return UNet2DModel(
         sample_size=side,
         in_channels=inputs,
-        layers_per_block=SIZES[size].layers,
+        layers_per_block=DENOISER_SIZES[size].layers,
         block_out_channels=channels,
         down_block_types=tuple(down),
         up_block_types=tuple(up),
@@ -277,11 +278,11 @@ def predictor(
     with forked(0):  # diffusers draws initial weights, which are then replaced
         network = unet(plan.size, side)
     network.load_state_dict(dict(weights))
-    return of_unet(network.to(device), side, PRECISION, plan.schedule)
+    return of_unet(network.to(device), side, DENOISER_PRECISION, plan.schedule)
 
 
 def of_unet(
-    network: nn.Module, side: int, precision: str = "fp32", schedule: Schedule = "linear"
+    network: nn.Module, side: int, precision: str = "fp32", schedule: NoiseSchedule = "linear"
 ) -> Predictor:
     """A network of diffusers as a noise predictor; its steps count as ours.
 

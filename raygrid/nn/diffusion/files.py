@@ -16,7 +16,7 @@ from raygrid.nn.diffusion import ddpmpp, guided
 from raygrid.nn.diffusion.ddpmpp import DDPMPP
 from raygrid.nn.diffusion.guided import GUIDED
 from raygrid.nn.diffusion.paths import require_there, unloadable
-from raygrid.nn.diffusion.process import STEPS, Predictor, in_parts
+from raygrid.nn.diffusion.process import NOISE_STEPS, Predictor, in_parts
 from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
 from raygrid.nn.networks import freeze
 
@@ -39,9 +39,11 @@ class WeightsSource:
     least: int = 0
 
 
-SCORE_SDE = WeightsSource("score-SDE", DDPMPP, ddpmpp.LAYOUTS, lambda i: 999 * (i + 1) / STEPS)
+SCORE_SDE = WeightsSource(
+    "score-SDE", DDPMPP, ddpmpp.DDPMPP_LAYOUTS, lambda i: 999 * (i + 1) / NOISE_STEPS
+)
 GUIDED_DIFFUSION = WeightsSource(
-    "guided-diffusion", GUIDED, guided.LAYOUTS, float, guided.SIDE, 112
+    "guided-diffusion", GUIDED, guided.GUIDED_LAYOUTS, float, guided.GUIDED_SIDE, 112
 )
 
 

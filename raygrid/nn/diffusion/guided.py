@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from raygrid.nn.diffusion.unets import Family, Layout, phases
 
-SIDE = 256
-LAYOUTS = (Layout((1, 1, 2, 2, 4, 4), 2, (32, 16, 8)),)
+GUIDED_SIDE = 256
+GUIDED_LAYOUTS = (Layout((1, 1, 2, 2, 4, 4), 2, (32, 16, 8)),)
 """Of the published checkpoint; the width is 256."""
-_HEAD = 64  # channels
+_HEAD_CHANNELS = 64  # channels
 
 
 class HeadwiseAttention(nn.Module):
@@ -24,7 +24,7 @@ class HeadwiseAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // _HEAD)
+        self.heads = max(1, channels // _HEAD_CHANNELS)
         self.norm = _norm(channels)
         self.enter = nn.Conv1d(channels, 3 * channels, 1)
         self.leave = nn.Conv1d(channels, channels, 1)

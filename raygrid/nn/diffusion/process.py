@@ -19,43 +19,47 @@ from raygrid.core.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-STEPS = 1000
+NOISE_STEPS = 1000
 
-Schedule = Literal["linear", "cosine"]
-LENGTHS: dict[Schedule, int] = {"linear": STEPS, "cosine": 4000}
+NoiseSchedule = Literal["linear", "cosine"]
+SCHEDULE_STEPS: dict[NoiseSchedule, int] = {"linear": NOISE_STEPS, "cosine": 4000}
 """How many steps of noise there are: Ho et al. 2020, Nichol and Dhariwal 2021."""
 
-Noise: TypeAlias = "Callable[[Tensor, int], Tensor]"
-Solver: TypeAlias = "Callable[[Tensor, Noise, int, torch.Generator, int], Tensor]"
+NoiseOf: TypeAlias = "Callable[[Tensor, int], Tensor]"
+Solver: TypeAlias = "Callable[[Tensor, NoiseOf, int, torch.Generator, int], Tensor]"
 
 
 @cache
-def kept_shares(schedule: Schedule = "linear") -> Tensor:
+def kept_shares(schedule: NoiseSchedule = "linear") -> Tensor:
     """The share of an image's variance that is left after step i, float64 (steps,) on the CPU.
 
     `linear`: each step takes 1e-4 to 0.02 of it. `cosine`: the squared cosine of a quarter turn,
     but for 0.8 % of it at either end; no step takes more than 0.999.
     """
     if schedule == "linear":
-        betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64, device="cpu")
+        betas = torch.linspace(1e-4, 0.02, NOISE_STEPS, dtype=torch.float64, device="cpu")
     else:
-        times = torch.linspace(0, 1, LENGTHS[schedule] + 1, dtype=torch.float64, device="cpu")
+        times = torch.linspace(
+            0, 1, SCHEDULE_STEPS[schedule] + 1, dtype=torch.float64, device="cpu"
+        )
         heights = ((times + 0.008) / 1.008 * math.pi / 2).cos().square()
         betas = (1 - heights[1:] / heights[:-1]).clamp_(max=0.999)
     return torch.cumprod(1 - betas, 0)
 
 
-def kept_after(steps: int, schedule: Schedule = "linear") -> float:
+def kept_after(steps: int, schedule: NoiseSchedule = "linear") -> float:
     """The product of the first `steps` factors; 1 for none."""
     return float(kept_shares(schedule)[steps - 1]) if steps else 1.0
 
 
-def label_of(step: Tensor, schedule: Schedule) -> Tensor:
+def label_of(step: Tensor, schedule: NoiseSchedule) -> Tensor:
     """What networks are told of step i: the number of the linear step at the same time."""
-    return step * (STEPS / LENGTHS[schedule])
+    return step * (NOISE_STEPS / SCHEDULE_STEPS[schedule])
 
 
-def diffuse(x: Tensor, steps: int, rng: torch.Generator, schedule: Schedule = "linear") -> Tensor:
+def diffuse(
+    x: Tensor, steps: int, rng: torch.Generator, schedule: NoiseSchedule = "linear"
+) -> Tensor:
     """Images after `steps` steps: sqrt(a) x + sqrt(1 - a) e with e ~ N(0, I)."""
     kept = kept_after(steps, schedule)
     return math.sqrt(kept) * x + math.sqrt(1 - kept) * _normal(x, rng)
@@ -63,11 +67,11 @@ def diffuse(x: Tensor, steps: int, rng: torch.Generator, schedule: Schedule = "l
 
 def ancestral(
     x: Tensor,
-    noise: Noise,
+    noise: NoiseOf,
     steps: int,
     rng: torch.Generator,
     stride: int = 1,
-    schedule: Schedule = "linear",
+    schedule: NoiseSchedule = "linear",
 ) -> Tensor:
     """DDPM sampling from step `steps` down: posterior mean with the image clipped to [-1, 1],
     posterior variance, no noise in the last step. stride: steps that are taken at once.
@@ -85,15 +89,15 @@ def ancestral(
     return x
 
 
-def euler(x: Tensor, noise: Noise, steps: int, rng: torch.Generator, stride: int = 1) -> Tensor:
+def euler(x: Tensor, noise: NoiseOf, steps: int, rng: torch.Generator, stride: int = 1) -> Tensor:
     """Euler-Maruyama on the reverse equation, from time steps / 1000 to 1e-5 in steps of
     stride / 1000.
 
     beta(t) = 0.1 + 19.9 t, kept(t) = exp(-9.95 t^2 - 0.1 t). The last step adds noise as well.
     """
     for at in range(steps, 0, -stride):
-        time = at / STEPS
-        width = min(stride / STEPS, time - 1e-5)
+        time = at / NOISE_STEPS
+        width = min(stride / NOISE_STEPS, time - 1e-5)
         beta = 0.1 + 19.9 * time
         spread = math.sqrt(1 - math.exp(-9.95 * time**2 - 0.1 * time))
         drift = beta * x / 2 - beta * noise(x, at - 1) / spread
@@ -105,9 +109,9 @@ def euler(x: Tensor, noise: Noise, steps: int, rng: torch.Generator, stride: int
 class Predictor:
     """A noise predictor, the side of the images that it takes, and by what its steps count."""
 
-    noise: Noise
+    noise: NoiseOf
     side: int
-    schedule: Schedule = "linear"
+    schedule: NoiseSchedule = "linear"
 
 
 def in_parts(ask: Callable[[Tensor, Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
@@ -138,7 +142,7 @@ def noise_error(predictor: Predictor, x: Tensor, steps: int, rng: torch.Generato
 SOLVERS: dict[str, Solver] = {"euler": euler, "ancestral": ancestral}
 
 
-def solver_of(name: str, schedule: Schedule) -> Solver:
+def solver_of(name: str, schedule: NoiseSchedule) -> Solver:
     """A solver by its name; `euler` knows the linear schedule alone."""
     if schedule == "linear":
         return SOLVERS[name]

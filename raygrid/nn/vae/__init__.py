@@ -4,8 +4,8 @@ Defenses import it to take the perturbation off, attacks to put it on other imag
 with `autoencoders.py` (the network and its losses), then `fitting.py`.
 """
 
+from raygrid.nn.vae.autoencoders import LatentTable as LatentTable
 from raygrid.nn.vae.autoencoders import Parts as Parts
-from raygrid.nn.vae.autoencoders import Table as Table
 from raygrid.nn.vae.autoencoders import VaeSize as VaeSize
 from raygrid.nn.vae.autoencoders import misfit as misfit
 from raygrid.nn.vae.autoencoders import relative_cost as relative_cost

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-LATENT = 256
+LATENT_WIDTH = 256
 DEEP_FROM = 112  # pixels a side, from which features have stride 8
 SHRINKS = (1, 2, 4, 8, 16)
 
-Table = Literal["spatial", "flat"]
+LatentTable = Literal["spatial", "flat"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class VaeSize:
 
     @classmethod
     def disentangling(
-        cls, side: int, classes: int, table: Table, deep: bool = True, shrink: int = 1
+        cls, side: int, classes: int, table: LatentTable, deep: bool = True, shrink: int = 1
     ) -> VaeSize:
         """That of a D-VAE for images of `side` pixels; deep: as far as they are large enough."""
         large = side >= DEEP_FROM
@@ -52,7 +52,7 @@ class VaeSize:
 
     @property
     def latent(self) -> int:
-        return LATENT // self.shrink
+        return LATENT_WIDTH // self.shrink
 
     @property
     def drawn(self) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from raygrid.nn.vae.networks import AutoEncoder
 
-AMPLITUDE = 0.002  # mean square of a perturbation that is small enough
+SMALL_AMPLITUDE = 0.002  # mean square of a perturbation that is small enough
 _CHUNK = 256  # images a pass: part of the draws, so never a setting
 
 
@@ -102,7 +102,7 @@ def objective(parts: Parts, x: Tensor, limit: float, late: bool) -> Tensor:
     sum_ = (parts.image + parts.perturbation).clamp(0, 1)
     loss = loss + (sum_ - x).square().mean()
     if late:
-        loss = loss + parts.perturbation.square().mean().clamp_min(AMPLITUDE)
+        loss = loss + parts.perturbation.square().mean().clamp_min(SMALL_AMPLITUDE)
     return loss
 
 

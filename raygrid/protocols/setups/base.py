@@ -22,7 +22,7 @@ from raygrid.protocols.setups.triggers import triggers
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
+SETUPS_VERSION = 1
 """Of our own draws: raise it when the same number draws something else."""
 
 
@@ -123,7 +123,7 @@ class SetupRule:
     def resolved(self) -> dict[str, Any]:
         """All that decides the set-ups, as JSON values; the files by what they hold."""
         fields = {"cell": self.cell, "poisons": self.poisons, "per_class": self.per_class}
-        fields |= {"patch": self.patch, "pair": self.pair, "version": VERSION}
+        fields |= {"patch": self.patch, "pair": self.pair, "version": SETUPS_VERSION}
         return fields | {"official": official.digest(self.file) if self.folder else None}
 
     def check(self, number: int) -> str | None:
@@ -185,7 +185,7 @@ class SetupRule:
         index = int(targets[int(rng.integers(len(targets)))])
         chosen = rng.choice(len(candidates), self.poisons, replace=False)
         bases = candidates[torch.from_numpy(chosen)]
-        return Setup(number, Target(index, true, wanted), bases, f"own:{VERSION}")
+        return Setup(number, Target(index, true, wanted), bases, f"own:{SETUPS_VERSION}")
 
     def shared_rows(self, labels: Tensor) -> Tensor:
         """Rows, int64, that any set-up's pool is made of, its bases aside."""

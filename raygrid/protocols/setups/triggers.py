@@ -13,7 +13,7 @@ from raygrid.core.seeds import Stream
 if TYPE_CHECKING:
     from torch import Tensor
 
-MARGINS = {"clbd": 0, "htbd": 5}
+PATCH_MARGINS = {"clbd": 0, "htbd": 5}
 """Pixels between a patch and the bottom right corner of the image."""
 
 
@@ -26,7 +26,7 @@ def triggers(
     DataError if a patch leaves the image.
     """
     found = {}
-    for name, margin in MARGINS.items():
+    for name, margin in PATCH_MARGINS.items():
         edge = side - size - margin
         if size < 1 or edge < 0:
             raise DataError(

@@ -30,9 +30,9 @@ from raygrid.storage.pickles import ArrayUnpickler
 if TYPE_CHECKING:
     from torch import Tensor
 
-FILES = ("poisons.pickle", "base_indices.pickle", "target.pickle")
-Check = Literal["exact", "official_9"]
-LEVELS: dict[str, int] = {"exact": 0, "official_9": 1}
+TRIPLE_FILES = ("poisons.pickle", "base_indices.pickle", "target.pickle")
+TripleCheck = Literal["exact", "official_9"]
+CHECK_LEVELS: dict[str, int] = {"exact": 0, "official_9": 1}
 """Levels over the budget that a check lets pass: the benchmark's evaluator allows 9 for 8."""
 
 
@@ -51,9 +51,9 @@ class Triple:
     target_label: int | None
     trigger: Trigger | None = None
 
-    def check(self, clean: Tensor, levels: int, rule: Check = "exact") -> None:
+    def check(self, clean: Tensor, levels: int, rule: TripleCheck = "exact") -> None:
         """Compare with the bases, uint8 (K, 3, H, W), in whole levels; raises DataError."""
-        allowed = levels + LEVELS[rule]
+        allowed = levels + CHECK_LEVELS[rule]
         change = (self.pixels.short() - clean.short()).abs().flatten(1).amax(1)
         worst = int(change.max())
         if worst > allowed:
@@ -125,7 +125,7 @@ class TripleUnpickler(ArrayUnpickler):
 
 def read_triples(folder: Path) -> Triple:
     """The crafted trial in a folder; raises DataError that names the file and what is wrong."""
-    poisons, bases, target = (_load(folder / name) for name in FILES)
+    poisons, bases, target = (_load(folder / name) for name in TRIPLE_FILES)
     try:
         pixels = torch.stack([picture.pixels() for picture, _ in poisons])
         labels = torch.tensor([int(label) for _, label in poisons])
@@ -148,9 +148,9 @@ def read_triples(folder: Path) -> Triple:
 
 def triples_content(path: Path) -> str:
     """Names the bytes of all trials in a folder; raises DataError if there are none."""
-    found = sorted(p for name in FILES for p in path.glob(f"*/{name}"))
+    found = sorted(p for name in TRIPLE_FILES for p in path.glob(f"*/{name}"))
     if not found:
-        raise DataError(f"{path} has no folders with {FILES[0]}")
+        raise DataError(f"{path} has no folders with {TRIPLE_FILES[0]}")
     return content_of(path, found)
 
 
@@ -189,7 +189,7 @@ def write_triple(triple: Triple, folder: Path) -> None:
         triple.bases.numpy(),
         target,
     )
-    for name, content in zip(FILES, contents, strict=True):
+    for name, content in zip(TRIPLE_FILES, contents, strict=True):
         with (folder / name).open("wb") as file:
             pickle.dump(content, file)
 

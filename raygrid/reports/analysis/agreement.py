@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raygrid.core.errors import DataError, SpecError
-from raygrid.reports.analysis.counterparts import CONTROL, PARTLY, counterpart
+from raygrid.reports.analysis.counterparts import CONTROL_GROUP, PARTLY_POISONED, counterpart
 from raygrid.reports.statistics import Correlation, correlate
 from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.trial_lines import in_order, trial_lines
 from raygrid.trials import contest
 
-Row = dict[str, Any]
-FAR = 0.15
+if TYPE_CHECKING:
+    from raygrid.reports.analysis.records import EvaluationRow
+
+FAR_DIFFERENCE = 0.15
 """Differences, as fractions, from which on a cell is listed."""
-TIE = 0.01
+TIE_DIFFERENCE = 0.01
 """Difference, as a fraction, up to which two cells count as equally good."""
 
 
@@ -70,7 +72,7 @@ class Agreeing:
         names = ("dataset", "architecture", "learner", "protocol")
         return "/".join(str(self.cell.axes[name]) for name in names)
 
-    def row(self) -> Row:
+    def row(self) -> EvaluationRow:
         return {
             "setting": self.setting,
             "group": self.group,
@@ -84,7 +86,7 @@ class Agreeing:
             "printed_on": self.network,
             "difference_acc": self.difference,
             "source": self.source,
-            "far": "far" if abs(self.difference) > FAR else "",
+            "far": "far" if abs(self.difference) > FAR_DIFFERENCE else "",
         }
 
 
@@ -99,11 +101,11 @@ class Agreement:
     """
 
     pairs: tuple[Agreeing, ...]
-    correlations: tuple[Row, ...]
-    winners: tuple[Row, ...]
+    correlations: tuple[EvaluationRow, ...]
+    winners: tuple[EvaluationRow, ...]
 
     @property
-    def cells(self) -> list[Row]:
+    def cells(self) -> list[EvaluationRow]:
         return [pair.row() for pair in self.pairs]
 
 
@@ -127,9 +129,9 @@ def _pairs(cells: Iterable[Cell], metric: str) -> Iterator[Agreeing]:
             yield Agreeing(cell, found.group, found.network, printed.value, printed.cite())
 
 
-def _correlations(pairs: Sequence[Agreeing]) -> Iterator[Row]:
+def _correlations(pairs: Sequence[Agreeing]) -> Iterator[EvaluationRow]:
     """Over all poisoned cells of a setting and group, then over the defenses of each attack."""
-    poisoned = [pair for pair in pairs if pair.group != CONTROL]
+    poisoned = [pair for pair in pairs if pair.group != CONTROL_GROUP]
     for (setting, group), members in _by(poisoned, lambda p: (p.setting, p.group)).items():
         yield _correlation({"setting": setting, "group": group, "attack": "all"}, members)
         for attack, own in _by(members, lambda p: p.attack).items():
@@ -137,7 +139,7 @@ def _correlations(pairs: Sequence[Agreeing]) -> Iterator[Row]:
                 yield _correlation({"setting": setting, "group": group, "attack": attack}, own)
 
 
-def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
+def _correlation(where: EvaluationRow, pairs: Sequence[Agreeing]) -> EvaluationRow:
     measured, printed = [p.measured for p in pairs], [p.printed for p in pairs]
     errors = [abs(pair.difference) for pair in pairs]
     row = {
@@ -145,7 +147,7 @@ def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
         "n": len(pairs),
         "mean_difference_acc": sum(p.difference for p in pairs) / len(pairs),
         "mean_error_acc": sum(errors) / len(errors),
-        "far": sum(error > FAR for error in errors),
+        "far": sum(error > FAR_DIFFERENCE for error in errors),
     }
     try:
         found: Correlation | None = correlate(measured, printed)
@@ -159,17 +161,17 @@ def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
     return row
 
 
-def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
+def _winners(pairs: Sequence[Agreeing]) -> Iterator[EvaluationRow]:
     """Whether both name the same strongest attack on a defense, and the same best defense.
 
     Only what is an attack or a defense proper (`contest`) is among those that are named.
 
-    same: `yes` if the measured and the printed winner are one; `tie` if they are within TIE of each
-    other by the measured numbers (or within the larger of their standard deviations over seeds) or
-    by the printed ones; else `no`. loss_acc: how much worse the measured winner is than the
-    printed one, by the printed numbers.
+    same: `yes` if the measured and the printed winner are one; `tie` if they are within
+    TIE_DIFFERENCE of each other by the measured numbers (or within the larger of their standard
+    deviations over seeds) or by the printed ones; else `no`. loss_acc: how much worse the measured
+    winner is than the printed one, by the printed numbers.
     """
-    whole = [p for p in pairs if p.group != CONTROL and PARTLY not in p.group]
+    whole = [p for p in pairs if p.group != CONTROL_GROUP and PARTLY_POISONED not in p.group]
     for (setting, group), members in _by(whole, lambda p: (p.setting, p.group)).items():
         where = {"setting": setting, "group": group}
         attacks = [p for p in members if contest.is_attack(p.attack)]
@@ -182,7 +184,7 @@ def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
                 yield {**where, **_winner("best defense", attack, own, 1.0)}
 
 
-def _winner(question: str, of: str, pairs: Sequence[Agreeing], sign: float) -> Row:
+def _winner(question: str, of: str, pairs: Sequence[Agreeing], sign: float) -> EvaluationRow:
     def name(pair: Agreeing) -> str:
         return pair.defense if question == "best defense" else pair.attack
 
@@ -203,9 +205,9 @@ def _same(one: Agreeing, other: Agreeing) -> Literal["yes", "tie", "no"]:
     """Whether two winners are one, or measured or printed numbers do not tell them apart."""
     if one is other:
         return "yes"
-    spread = max(TIE, one.cell.std or 0.0, other.cell.std or 0.0)
+    spread = max(TIE_DIFFERENCE, one.cell.std or 0.0, other.cell.std or 0.0)
     near = abs(one.measured - other.measured) <= spread + 1e-9
-    return "tie" if near or abs(one.printed - other.printed) <= TIE + 1e-9 else "no"
+    return "tie" if near or abs(one.printed - other.printed) <= TIE_DIFFERENCE + 1e-9 else "no"
 
 
 def _by(pairs: Sequence[Agreeing], key: Callable[[Agreeing], Any]) -> dict[Any, list[Agreeing]]:

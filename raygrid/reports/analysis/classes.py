@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raygrid.core.lazy import torch
-from raygrid.reports.analysis.records import Records
+from raygrid.reports.analysis.records import EvaluationRow, Records
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Row = dict[str, Any]
 
-
-def by_class(records: Records, spec: str) -> list[Row]:
+def by_class(records: Records, spec: str) -> list[EvaluationRow]:
     """What a trial's network said of the test images; it needs `--keep predictions`.
 
     A row a class: `acc`, of its n images (None without any); `predicted`, how many images got this
@@ -26,7 +24,7 @@ def by_class(records: Records, spec: str) -> list[Row]:
     left = records.left(trial, "predictions").tensors
     counts = confusion(left["labels"], left["predicted"], left["logits"].shape[1])
     n, predicted, right = counts.sum(1).tolist(), counts.sum(0), counts.diagonal()
-    rows: list[Row] = [
+    rows: list[EvaluationRow] = [
         {
             "victim": str(trial.spec),
             "class": number,

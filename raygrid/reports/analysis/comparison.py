@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import parse_chain, split_outside
@@ -15,16 +15,18 @@ from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.trial_lines import AXES, trial_lines
 from raygrid.trials.contest import CONTROLS
 
-Row = dict[str, Any]
-SAME = ("dataset", "attack", "poison_ratio")
+if TYPE_CHECKING:
+    from raygrid.reports.analysis.records import EvaluationRow
+
+SHARED_AXES = ("dataset", "attack", "poison_ratio")
 """What both sides of a pair share: a difference of anything else would be that of two tasks."""
-Wanted = dict[str, Mapping[str, Any]]
+SideAxes = dict[str, Mapping[str, Any]]
 """By the name of a side the axes that its cells have."""
 
 
 def compare(
     rows: Iterable[Mapping[str, Any]], sides: Sequence[str], metric: str = "final_acc"
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """Every pair of sides: first the attacks one by one, then all attacks of a setting together.
 
     sides: defenses, in every setting that two of them share, or canonical specs of trials, each
@@ -48,13 +50,13 @@ def compare(
     return [*paired, *_over_attacks(paired)]
 
 
-def _wanted(sides: Sequence[str]) -> Wanted:
+def _wanted(sides: Sequence[str]) -> SideAxes:
     """Raises SpecError for sides that cannot be compared."""
     trials = [is_trial(side) for side in sides]
     if any(trials) and not all(trials):
         raise SpecError(f"compare takes defenses or trials, not both: {', '.join(sides)}")
     chains = [] if any(trials) else [str(Chain.make(parse_chain(side))) for side in sides]
-    named: Wanted = _cells_named(sides) if any(trials) else {c: {"defense": c} for c in chains}
+    named: SideAxes = _cells_named(sides) if any(trials) else {c: {"defense": c} for c in chains}
     if len(named) < 2:
         said = ", ".join(sides)
         raise SpecError(f"compare needs two that differ in more than the seed, not {said}")
@@ -66,12 +68,12 @@ def is_trial(side: str) -> bool:
     return len(list(split_outside(side, "/"))) > 1
 
 
-def _cells_named(specs: Sequence[str]) -> Wanted:
+def _cells_named(specs: Sequence[str]) -> SideAxes:
     """The axes of trials by what sets them apart."""
     lines = trial_lines([{"spec": spec} for spec in specs])
     axes = [{axis: line[axis] for axis in AXES} for line in lines]
     apart = _apart(axes)
-    for axis in SAME:
+    for axis in SHARED_AXES:
         values = ", ".join(str(one[axis]) for one in axes)
         if axis in apart:
             raise SpecError(f"compare pairs trials of one {axis}, not of {values}")
@@ -93,7 +95,7 @@ def _placed(
     return {tuple(cell.axes[axis] for axis in shared): cell for cell in own}
 
 
-def _pair(place: Row, names: tuple[str, str], cells: tuple[Cell, Cell]) -> Row:
+def _pair(place: EvaluationRow, names: tuple[str, str], cells: tuple[Cell, Cell]) -> EvaluationRow:
     first, second = cells
     seeds = [seed for seed in first.values if seed in second.values]
     apart = [first.values[seed] - second.values[seed] for seed in seeds]
@@ -113,7 +115,7 @@ def _pair(place: Row, names: tuple[str, str], cells: tuple[Cell, Cell]) -> Row:
     return {**row, **caution(len(apart))}
 
 
-def _over_attacks(paired: list[Row]) -> list[Row]:
+def _over_attacks(paired: list[EvaluationRow]) -> list[EvaluationRow]:
     """One row a pair and setting with at least two attacks that have a difference."""
     groups: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     axes = [axis for axis in AXES if axis in paired[0] and axis != "attack"]

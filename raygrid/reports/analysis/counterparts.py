@@ -16,12 +16,20 @@ from raygrid.literature.shared_names import methods_of
 from raygrid.reports.tables.cells import Cell
 from raygrid.trials.contest import CONTROLS
 
-CONTROL, PRINTED = "control", "as printed"
-NETWORK, SURROGATE, PURIFIER = "other network", "other surrogate", "other purifier"
-METHOD, DATA, PARTLY = "other method", "other data", "partly poisoned"
-OTHER = (NETWORK, SURROGATE, PURIFIER, METHOD, DATA, PARTLY)
+CONTROL_GROUP, AS_PRINTED = "control", "as printed"
+OTHER_NETWORK, OTHER_SURROGATE = "other network", "other surrogate"
+OTHER_PURIFIER = "other purifier"
+OTHER_METHOD, OTHER_DATASET, PARTLY_POISONED = "other method", "other data", "partly poisoned"
+DIFFERENCES = (
+    OTHER_NETWORK,
+    OTHER_SURROGATE,
+    OTHER_PURIFIER,
+    OTHER_METHOD,
+    OTHER_DATASET,
+    PARTLY_POISONED,
+)
 """In what a cell may differ from what papers mostly printed; a group is named after all it does."""
-RESNET = Part("resnet18")
+RESNET18 = Part("resnet18")
 """The network of most printed numbers, with which the family of `airbench` is compared."""
 
 
@@ -29,7 +37,7 @@ RESNET = Part("resnet18")
 class Counterpart:
     """A printed number for a measured cell.
 
-    group: `control` without a poison, `as printed`, or what of OTHER is the case, with commas.
+    group: `control` without a poison, `as printed`, or which DIFFERENCES there are, with commas.
     network: the printed architecture.
     """
 
@@ -40,9 +48,9 @@ class Counterpart:
 
 def group_order(group: str) -> tuple[int, ...]:
     """The place of a group among all: as printed first, then by how much and what is other."""
-    if group == CONTROL:
+    if group == CONTROL_GROUP:
         return (-1,)
-    named = [OTHER.index(name) for name in group.split(", ") if name in OTHER]
+    named = [DIFFERENCES.index(name) for name in group.split(", ") if name in DIFFERENCES]
     return (len(named), *named)
 
 
@@ -53,19 +61,21 @@ def counterpart(cell: Cell, metric: str) -> Counterpart | None:
     """
     trial = cell.spec()
     control = trial.attack.name in CONTROLS
-    data = {DATA} if cell.facts.get("other_data") else set()
+    data = {OTHER_DATASET} if cell.facts.get("other_data") else set()
     for differences, spec in _candidates(trial):
         found = lookup.find(spec, metric)
         if found is not None and not found.best.suspect:
             other = {*differences, *_unlike(spec, found.best), *data}
-            group = ", ".join(name for name in OTHER if name in other) or PRINTED
-            return Counterpart(CONTROL if control else group, str(spec.architecture), found.best)
+            group = ", ".join(name for name in DIFFERENCES if name in other) or AS_PRINTED
+            return Counterpart(
+                CONTROL_GROUP if control else group, str(spec.architecture), found.best
+            )
     return None
 
 
 def _candidates(spec: TrialSpec) -> Iterator[tuple[set[str], TrialSpec]]:
     """Specs whose printed number may stand for a trial, the closest first, and what is other."""
-    part = {PARTLY} if spec.poison_ratio < 1 else set()
+    part = {PARTLY_POISONED} if spec.poison_ratio < 1 else set()
     for other_network, network in _networks(spec.architecture):
         for other_surrogate, attack in _attacks(spec.attack):
             for other_purifier, chain in _chains(spec.defense):
@@ -79,14 +89,14 @@ def _unlike(spec: TrialSpec, printed: PublishedValue) -> Iterator[str]:
     our_attack, our_chain, our_network, our_dataset = methods_of(spec)
     if attack != our_attack:
         parts = map(Part.parse, (attack, our_attack))
-        yield SURROGATE if len(set(map(_attack_at_full_effort, parts))) == 1 else METHOD
+        yield OTHER_SURROGATE if len(set(map(_attack_at_full_effort, parts))) == 1 else OTHER_METHOD
     if chain != our_chain:
         chains = map(parse_chain, (chain, our_chain))
-        yield PURIFIER if len(set(map(_chain_at_full_effort, chains))) == 1 else METHOD
+        yield OTHER_PURIFIER if len(set(map(_chain_at_full_effort, chains))) == 1 else OTHER_METHOD
     if network != our_network:
-        yield NETWORK
+        yield OTHER_NETWORK
     if dataset != our_dataset:
-        yield DATA
+        yield OTHER_DATASET
 
 
 def _networks(network: Part) -> Iterator[tuple[tuple[str, ...], Part]]:
@@ -96,10 +106,10 @@ def _networks(network: Part) -> Iterator[tuple[tuple[str, ...], Part]]:
     """
     yield (), network
     if network.name in ARCHITECTURES and issubclass(ARCHITECTURES[network.name], AirBench):
-        yield (), RESNET
+        yield (), RESNET18
     for name in lookup.printed_networks():
         if name != network.name and ARCHITECTURES[name].stand_in == network.name:
-            yield (NETWORK,), Part(name)
+            yield (OTHER_NETWORK,), Part(name)
 
 
 def _attacks(attack: Part) -> Iterator[tuple[tuple[str, ...], Part]]:
@@ -107,7 +117,7 @@ def _attacks(attack: Part) -> Iterator[tuple[tuple[str, ...], Part]]:
     yield (), attack
     usual = _attack_at_full_effort(attack)
     if usual != attack:
-        yield (SURROGATE,), usual
+        yield (OTHER_SURROGATE,), usual
 
 
 def _attack_at_full_effort(attack: Part) -> Part:
@@ -121,7 +131,7 @@ def _chains(chain: tuple[Part, ...]) -> Iterator[tuple[tuple[str, ...], tuple[Pa
     yield (), chain
     usual = _chain_at_full_effort(chain)
     if usual != chain:
-        yield (PURIFIER,), usual
+        yield (OTHER_PURIFIER,), usual
 
 
 def _chain_at_full_effort(chain: tuple[Part, ...]) -> tuple[Part, ...]:

@@ -16,7 +16,7 @@ from raygrid.reports.analysis.records import Victim
 if TYPE_CHECKING:
     from torch import Tensor
 
-SAMPLES = {"gradient": 200, "sampling": 25}
+EXPLANATION_SAMPLES = {"gradient": 200, "sampling": 25}
 """Points of expected gradients, and orders of patches."""
 
 
@@ -123,7 +123,7 @@ def shapley(
     from captum.attr import GradientShap, ShapleyValueSampling
 
     x, y = x.to(victim.device), y.to(victim.device)
-    samples = SAMPLES[estimator] if samples is None else samples
+    samples = EXPLANATION_SAMPLES[estimator] if samples is None else samples
     stream = Stream("shapley", (samples,))
     with forked(stream.seed("draws"), victim.device), _forked_numpy(stream.seed("numpy")):
         if estimator == "gradient":

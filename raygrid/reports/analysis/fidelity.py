@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.budget import Budget
@@ -11,18 +11,17 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.spec import split_outside
-from raygrid.reports.analysis.records import Records
+from raygrid.reports.analysis.records import EvaluationRow, Records
 from raygrid.trials.artifacts import purified_of
 from raygrid.trials.poisons import Poisoned
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Row = dict[str, Any]
 _CHUNK = 500  # images whose SSIM is taken at a time: its maps are many
 
 
-def fidelity_of_poison(poisoned: Poisoned, ssim: torch.device | None = None) -> list[Row]:
+def fidelity_of_poison(poisoned: Poisoned, ssim: torch.device | None = None) -> list[EvaluationRow]:
     """The changes of a poisoned set (see `change`); raises DataError if it withholds images."""
     if not poisoned.replaced:
         raise DataError(f"{poisoned.spec} withholds images: there is nothing to compare")
@@ -32,7 +31,7 @@ def fidelity_of_poison(poisoned: Poisoned, ssim: torch.device | None = None) -> 
 
 def fidelity_of_purified(
     records: Records, spec: str, ssim: torch.device | None = None
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """What a trial's purifiers changed: against what they were given, and against clean images."""
     trial = records.trial(spec)
     given, clean = records.training_set(trial), records.world(trial).train
@@ -44,7 +43,7 @@ def fidelity_of_purified(
     return [{"set": str(trial.spec), "against": name, **row} for name, row in rows.items()]
 
 
-def norms_of_disentangled(records: Records, text: str, seed: int = 0) -> Row:
+def norms_of_disentangled(records: Records, text: str, seed: int = 0) -> EvaluationRow:
     """How large the changes are that a D-VAE found in a poison (`dvae_recon`, `dvae_grow`).
 
     base_l2: mean over all images under the base attack. n images that the D-VAE changed, without
@@ -76,7 +75,7 @@ def change(
     after: Images,
     limit: Budget | None = None,
     ssim: torch.device | None = None,
-) -> Row:
+) -> EvaluationRow:
     """Facts of stored pixels: n images, the share of `identical` ones, and of the others these.
 
     psnr: dB; psnr_pooled: dB, of the mean square over all of them. linf, l2 in [0, 1], l0 in
@@ -87,7 +86,7 @@ def change(
     """
     moved = (before.pixels != after.pixels).flatten(1).any(1)
     one, two = before.pixels[moved], after.pixels[moved]
-    row: Row = {"n": len(moved), "identical": 1 - int(moved.sum()) / len(moved)}
+    row: EvaluationRow = {"n": len(moved), "identical": 1 - int(moved.sum()) / len(moved)}
     if limit is not None:
         row |= {"budget": str(limit), "violations": int(beyond(one, two, limit).sum())}
     if not len(one):
@@ -100,7 +99,7 @@ def change(
     return row if ssim is None else {**row, **_spread("ssim", similarity(one, two, ssim))}
 
 
-def _spread(name: str, each: Tensor) -> Row:
+def _spread(name: str, each: Tensor) -> EvaluationRow:
     """Mean, sample standard deviation and range of a measure (n,) over images, n > 0."""
     std = float(each.std()) if len(each) > 1 else None
     ends = {f"{name}_min": float(each.min()), f"{name}_max": float(each.max())}

@@ -14,14 +14,14 @@ from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
 from raygrid.trials import contest
-from raygrid.trials.contest import PLAIN_DEFENSES, SUMS
+from raygrid.trials.contest import PLAIN_DEFENSES, SUM_COLUMNS
 
 CLEAN_PART = "withheld"
 """The control of a poison ratio: training on the untouched images alone."""
 MOST_POINTS = 3
 """Numbers of one attack that fit in a line of 80 columns."""
 
-Known = Mapping[tuple[str, str], float]
+PanelAccuracies = Mapping[tuple[str, str], float]
 """Accuracies by row and column."""
 
 
@@ -91,14 +91,14 @@ def _defense(panel: Panel) -> Iterator[str]:
     yield from _everywhere(panel, met, "defense")
 
 
-def _fair(panel: Panel, known: Known) -> Known:
+def _fair(panel: Panel, known: PanelAccuracies) -> PanelAccuracies:
     """What is known of defenses proper."""
     return {
         (row, column): value for (row, column), value in known.items() if contest.is_defense(column)
     }
 
 
-def _complete(panel: Panel, fair: Known, column: str) -> dict[str, float]:
+def _complete(panel: Panel, fair: PanelAccuracies, column: str) -> dict[str, float]:
     """The accuracies of a defense under all attacks that any met; empty if one lacks."""
     rows = [row for row in _attacks(panel) if any((row, c) in fair for c in panel.columns)]
     line = {row: fair[row, column] for row in rows if (row, column) in fair}
@@ -113,9 +113,9 @@ def _worst(panel: Panel) -> Iterator[str]:
     yield from _everywhere(panel, _values(panel), "learner")
 
 
-def _everywhere(panel: Panel, known: Known, axis: str) -> Iterator[str]:
+def _everywhere(panel: Panel, known: PanelAccuracies, axis: str) -> Iterator[str]:
     """The attack whose highest accuracy over the columns is the lowest."""
-    columns = [column for column in panel.columns if column not in SUMS]
+    columns = [column for column in panel.columns if column not in SUM_COLUMNS]
     held = []
     for row in _attacks(panel):
         line = {column: known[row, column] for column in columns if (row, column) in known}
@@ -188,7 +188,7 @@ def _place(panel: Panel) -> str:
     return said + (f" at {100 * ratio:g} % poisoned" if ratio != 1 else "")
 
 
-def _values(panel: Panel) -> Known:
+def _values(panel: Panel) -> PanelAccuracies:
     return {spot: c.value for spot, c in panel.cells.items() if c.value is not None}
 
 

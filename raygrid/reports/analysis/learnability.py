@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.lazy import np
 from raygrid.core.registry import require
 from raygrid.core.seeds import Stream
 from raygrid.nn.disturbed import disturbed
-from raygrid.reports.analysis.records import Victim
+from raygrid.reports.analysis.records import EvaluationRow, Victim
 from raygrid.trials.evaluate import score
 
-Row = dict[str, Any]
 ETAS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 """Distances of the weights from the surrogate's."""
 CONFIDENCE = 0.99
@@ -23,7 +21,7 @@ CONFIDENCE = 0.99
 
 def learnability(
     victim: Victim, sigma: float = 0.25, draws: int = 1000, quantile: float = 0.9
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """The accuracy that is certified for each distance eta, None where nothing is.
 
     With the probability `CONFIDENCE`, N(0, sigma^2) added to weights that are at most eta (in

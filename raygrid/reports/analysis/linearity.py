@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.errors import DataError
@@ -15,20 +15,19 @@ from raygrid.nn import augment
 from raygrid.nn.context import FitContext
 from raygrid.nn.pgd import input_gradient
 from raygrid.nn.two_layer import TwoLayerFit
-from raygrid.reports.analysis.records import Victim
+from raygrid.reports.analysis.records import EvaluationRow, Victim
 from raygrid.trials.poisons import Poisoned
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Row = dict[str, Any]
 _CHUNK = 500
 """Images a pass."""
-FIT = OrthogonalProjection().fit
+PROJECTION_FIT = OrthogonalProjection().fit
 """Softmax regression as orthogonal projection fits it (Sandoval-Segura et al. 2023)."""
-DETECTOR = TwoLayerFit(min_steps=1000)
+UDP_DETECTOR = TwoLayerFit(min_steps=1000)
 """UDP's (Zhu et al. 2024); CIFAR-10 has 31,300 steps."""
-FEWEST = 5
+LEAST_IMAGES = 5
 """Images of which a fifth can be held out."""
 Scores = Callable[["Tensor"], "Tensor"]
 """Images float32 (n, C, H, W) in [0, 1] on the device to scores (n, classes)."""
@@ -40,30 +39,34 @@ def linearity_of_poisons(
     device: torch.device,
     images: int | None = None,
     two_layer: bool = False,
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """Accuracy of softmax regression on a poison's noise, and on its images, fitted to four fifths.
 
     noise: poisoned less clean pixels of the poisoned images alone, stretched to the range of pixels
-    as a whole; None below FEWEST of them. images: all that a victim is given, untouched ones too.
-    acc on what it was fitted to, held_out_acc on the rest; clean_held_out_acc is that of the clean
-    images. two_layer: also the network and training by which Zhu et al. 2024 (UDP) look at a set;
-    they call one poisoned whose held-out accuracy is 0.7 or more. images: so many drawn images of
-    the set in place of all. Raises DataError for an attack that takes images away, fewer than
-    FEWEST images, or ones that a network is not made for.
+    as a whole; None below LEAST_IMAGES of them. images: all that a victim is given, untouched ones
+    too. acc on what it was fitted to, held_out_acc on the rest; clean_held_out_acc is that of the
+    clean images. two_layer: also the network and training by which Zhu et al. 2024 (UDP) look at a
+    set; they call one poisoned whose held-out accuracy is 0.7 or more. images: so many drawn images
+    of the set in place of all. Raises DataError for an attack that takes images away, fewer than
+    LEAST_IMAGES images, or ones that a network is not made for.
     """
     return [_of_poison(poisoned, device, images, two_layer) for poisoned in poisons]
 
 
-def _of_poison(poisoned: Poisoned, device: torch.device, count: int | None, two_layer: bool) -> Row:
+def _of_poison(
+    poisoned: Poisoned, device: torch.device, count: int | None, two_layer: bool
+) -> EvaluationRow:
     if not poisoned.replaced:
         raise DataError(f"{poisoned.spec} changes no image: it takes them away")
     total = len(poisoned.clean)
     _check_side(poisoned, ("linear", "two_layer")[: 1 + two_layer])
     rows = torch.randperm(total, generator=_stream(total).generator("images"))[:count].sort()[0]
-    if len(rows) < FEWEST:
-        raise DataError(f"{len(rows)} images of {poisoned.spec}, allowed are {FEWEST} and more")
+    if len(rows) < LEAST_IMAGES:
+        raise DataError(
+            f"{len(rows)} images of {poisoned.spec}, allowed are {LEAST_IMAGES} and more"
+        )
     clean, images, mask = poisoned.clean.rows(rows), poisoned.images.rows(rows), poisoned.mask[rows]
-    row: Row = {"poison": poisoned.spec, "n": len(images), "n_poisoned": int(mask.sum())}
+    row: EvaluationRow = {"poison": poisoned.spec, "n": len(images), "n_poisoned": int(mask.sum())}
     row["noise_acc"], row["noise_held_out_acc"] = _of_noise(clean, images, mask, device)
     row["images_acc"], row["images_held_out_acc"] = fit_and_hold(images, _regression, device)
     row["clean_held_out_acc"] = fit_and_hold(clean, _regression, device)[1]
@@ -86,7 +89,7 @@ def _of_noise(
 ) -> tuple[float | None, float | None]:
     """The regression on the noise of the poisoned images; None where they are too few."""
     before, after = clean.rows(mask), images.rows(mask)
-    if len(after) < FEWEST:
+    if len(after) < LEAST_IMAGES:
         return None, None
     noise = after.with_pixels(as_pixels(before.pixels, after.pixels))
     return fit_and_hold(noise, _regression, device)
@@ -114,7 +117,7 @@ def fit_and_hold(images: Images, fit: Fit, device: torch.device) -> tuple[float,
 
 
 def _regression(images: Images, fit_context: FitContext) -> Scores:
-    layer = FIT(images, fit_context)
+    layer = PROJECTION_FIT(images, fit_context)
     return lambda x: layer(x.flatten(1))
 
 
@@ -123,7 +126,7 @@ def _two_layer(augmentation: str) -> Fit:
 
     def fit(images: Images, fit_context: FitContext) -> Scores:
         change = augment.standard(augmentation, images.shape[-1]) or (lambda x, rng: x)
-        network = DETECTOR(images, fit_context, lambda _, batch: change(batch.x, batch.rng))
+        network = UDP_DETECTOR(images, fit_context, lambda _, batch: change(batch.x, batch.rng))
         rng = fit_context.stream.generator("shown")
         return lambda x: network(change(x, rng))
 
@@ -139,7 +142,7 @@ def _accuracy(scores: Scores, images: Images, device: torch.device) -> float:
     return hits / len(images)
 
 
-def linearity_of_victim(victim: Victim, radius: float, images: int | None = None) -> Row:
+def linearity_of_victim(victim: Victim, radius: float, images: int | None = None) -> EvaluationRow:
     """How often one step of the sign of the gradient changes what a victim has right (FGSM).
 
     fgsm_rate: of the test images that it has right, the share that it has wrong at x + radius *

@@ -15,7 +15,7 @@ from raygrid.core.spec import TrialSpec
 from raygrid.nn.pgd import Ball
 from raygrid.nn.recipes import precision_of
 from raygrid.reports.analysis.fidelity import fidelity_of_poison
-from raygrid.reports.analysis.records import Records, Victim
+from raygrid.reports.analysis.records import EvaluationRow, Records, Victim
 from raygrid.reports.tables.frame import frame
 from raygrid.trials.evaluate import Score, score
 from raygrid.trials.poisons import Poisoned
@@ -23,12 +23,11 @@ from raygrid.trials.poisons import Poisoned
 if TYPE_CHECKING:
     from torch import Tensor
 
-Row = dict[str, Any]
 PGD20 = Ball(radius=8 / 255, steps=20, step=2 / 255)
 _CHUNK = 500  # images a pass: part of the draws, so never a setting
 
 
-def transferability(poisons: Iterable[Poisoned], victims: Sequence[Victim]) -> list[Row]:
+def transferability(poisons: Iterable[Poisoned], victims: Sequence[Victim]) -> list[EvaluationRow]:
     """How often clean victims misclassify a poison (Sandoval-Segura et al. 2022, table 2).
 
     rate: share of the k of n stored training images that a victim does not give their label, in
@@ -36,7 +35,7 @@ def transferability(poisons: Iterable[Poisoned], victims: Sequence[Victim]) -> l
     other classes also target_rate, clean_target_rate: the share that is given the class that the
     attack intends. The last row of a poison has the mean over its victims.
     """
-    rows: list[Row] = []
+    rows: list[EvaluationRow] = []
     for poisoned in poisons:
         own = [_misclassified(poisoned, victim) for victim in victims]
         rates = [name for name in own[0] if name.endswith("rate")]
@@ -45,10 +44,10 @@ def transferability(poisons: Iterable[Poisoned], victims: Sequence[Victim]) -> l
     return rows
 
 
-def _misclassified(poisoned: Poisoned, victim: Victim) -> Row:
+def _misclassified(poisoned: Poisoned, victim: Victim) -> EvaluationRow:
     if victim.clean.shape != poisoned.clean.shape or victim.clean.classes != poisoned.clean.classes:
         raise DataError(f"{victim.name} was trained on other images than those of {poisoned.spec}")
-    row: Row = {"poison": poisoned.spec, "victim": victim.name}
+    row: EvaluationRow = {"poison": poisoned.spec, "victim": victim.name}
     rates: dict[str, float] = {}
     for name, images in (("", poisoned.images), ("clean_", poisoned.clean)):
         said, n = _predicted(victim, images), len(images)
@@ -75,7 +74,7 @@ def _score(victim: Victim, images: Images, precision: str = "fp32") -> Score:
 
 def robustness(
     victims: Sequence[Victim], ball: Ball = PGD20, images: int | None = None
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """Accuracy on adversarial test images (APBench, table 11), beside that on clean ones.
 
     From a uniform start in the linf ball, one restart, the last iterate. white_acc: crafted on the
@@ -135,7 +134,9 @@ def adversarial(source: Victim, images: Images, ball: Ball, rng: torch.Generator
     return ball.climb(lambda m: nn.functional.cross_entropy(source(m), here.labels), x, start)
 
 
-def accuracy_on_sets(records: Records, spec: str, others: Mapping[str, Images]) -> list[Row]:
+def accuracy_on_sets(
+    records: Records, spec: str, others: Mapping[str, Images]
+) -> list[EvaluationRow]:
     """Accuracy of a victim without augmentation (D-VAE, table 1).
 
     Sets: `clean_train`; `clean_test`; `train`, what its attack left of the training set; and

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from raygrid.architectures.networks.network import Network
+
+EvaluationRow = dict[str, Any]
+"""What an evaluation says of one thing, by the names of its columns."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec
@@ -17,10 +17,11 @@ from raygrid.reports.tables.trial_lines import in_order, trial_lines
 from raygrid.storage.store import Store
 from raygrid.trials.resolve import resolve
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from raygrid.reports.analysis.records import EvaluationRow
 
 
-def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> list[Row]:
+def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> list[EvaluationRow]:
     """Mean, sample standard deviation and 95 % interval of each cell, with its n and seeds.
 
     interval: `t` (Student's, over seeds), or `wilson` (over test images) for a single seed. A note
@@ -45,12 +46,12 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
     return found
 
 
-_MADE = ("poison", "purified", "study")
+_ARTIFACT_KINDS = ("poison", "purified", "study")
 
 
 def costs(
     rows: Iterable[Mapping[str, Any]], store: Store, every: Iterable[Mapping[str, Any]] = ()
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """Seconds and memory of each trial, and seconds of the poison, purified set, study it used.
 
     fit_s, pass_s: of the purified set's, those that fitting networks took and putting images
@@ -71,7 +72,7 @@ def costs(
                 "standard_epochs": row["seconds"] / epoch if epoch else None,
                 "epoch_s": epoch,
                 "epoch_by": by,
-                **{f"{kind}_s": _seconds(store, kind, made) for kind in _MADE},
+                **{f"{kind}_s": _seconds(store, kind, made) for kind in _ARTIFACT_KINDS},
                 "fit_s": _seconds(store, "purified", made, "fit_seconds"),
                 "pass_s": _seconds(store, "purified", made, "pass_seconds"),
                 "memory_mb": row.get("memory_mb"),
@@ -81,13 +82,13 @@ def costs(
     return found
 
 
-Known = dict[tuple[str, str, str], dict[str, list[float]]]
+EpochSeconds = dict[tuple[str, str, str], dict[str, list[float]]]
 """Seconds of single epochs by dataset, network and device, then by protocol."""
 
 
-def _standard_epochs(rows: Iterable[Mapping[str, Any]]) -> Known:
+def _standard_epochs(rows: Iterable[Mapping[str, Any]]) -> EpochSeconds:
     """The epochs of supervised victims without a defense that had the whole training set."""
-    known: Known = defaultdict(lambda: defaultdict(list))
+    known: EpochSeconds = defaultdict(lambda: defaultdict(list))
     for row in rows:
         spec = TrialSpec.parse(row["spec"])
         plain = spec.chain == "standard" and spec.learner.name == "supervised"
@@ -101,7 +102,7 @@ def _place(spec: TrialSpec, row: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(spec.dataset), str(spec.architecture), str(row.get("device"))
 
 
-def _epoch(row: Mapping[str, Any], known: Known) -> tuple[float | None, str | None]:
+def _epoch(row: Mapping[str, Any], known: EpochSeconds) -> tuple[float | None, str | None]:
     """Seconds of a standard epoch where a trial ran, and where that is from."""
     if not row.get("seconds"):
         return None, None

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 
 from raygrid.core.labels import short
 from raygrid.core.text import decimal
-from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
-from raygrid.reports.analysis.counterparts import CONTROL, group_order
-from raygrid.reports.drawing import STYLES, blank, mark_chance
-from raygrid.reports.figures.canvas import VICTIM, legend, title, victim_text
+from raygrid.reports.analysis.agreement import FAR_DIFFERENCE, Agreeing, Agreement
+from raygrid.reports.analysis.counterparts import CONTROL_GROUP, group_order
+from raygrid.reports.drawing import CURVE_STYLES, blank, mark_chance
+from raygrid.reports.figures.canvas import legend, title, victim_text
+from raygrid.reports.tables.trial_lines import VICTIM_AXES
 from raygrid.trials.contest import CONTROLS
 
-MARKERS = dict(zip(CONTROLS, "*x", strict=True))
+CONTROL_MARKERS = dict(zip(CONTROLS, "*x", strict=True))
 """Controls are all black; no attack has these markers."""
 
 
@@ -28,14 +29,16 @@ def draw_agreement(found: Agreement) -> Figure:
     """
     setting, *others = _settings(found)
     pairs = [pair for pair in found.pairs if pair.setting == setting]
-    groups = sorted({pair.group for pair in pairs} - {CONTROL}, key=group_order) or [CONTROL]
+    groups = sorted({pair.group for pair in pairs} - {CONTROL_GROUP}, key=group_order) or [
+        CONTROL_GROUP
+    ]
     columns = 2 if len(groups) == 4 else min(len(groups), 3)
     rows = -(-len(groups) // columns)
     figure = blank(4.2 + 2.2 * columns, 1.0 + 3.6 * rows)
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     attacks = list(dict.fromkeys(pair.attack for pair in pairs))
     for axes, group in zip(panels, groups, strict=False):
-        members = [p for p in pairs if p.group in (group, CONTROL)]
+        members = [p for p in pairs if p.group in (group, CONTROL_GROUP)]
         _panel(axes, members, attacks)
         axes.set_title(group, fontsize=9)
     for axes in panels[len(groups) :]:
@@ -44,7 +47,7 @@ def draw_agreement(found: Agreement) -> Figure:
         axes.set_ylabel("measured test accuracy (%)", fontsize=8)
     caption = "\n".join([*_caption(found, setting), *others])
     cells = [pair.cell for pair in pairs]
-    victim = (str(cells[0].axes[name]) for name in VICTIM)
+    victim = (str(cells[0].axes[name]) for name in VICTIM_AXES)
     other_data = [str(cell.facts.get("other_data") or "") for cell in cells]
     title(figure, victim_text(victim, other_data, "cells"))
     figure.text(0.01, 0.02, caption, fontsize=7, color="#444444", va="bottom")
@@ -64,7 +67,7 @@ def _settings(found: Agreement) -> list[str]:
 
 def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
     """Every attack keeps its color and marker from panel to panel, drawn or not."""
-    ends, band = [0, 100], 100 * FAR
+    ends, band = [0, 100], 100 * FAR_DIFFERENCE
     axes.plot(ends, ends, color="gray", lw=0.8, zorder=0)
     axes.fill_between(ends, [-band, 100 - band], [band, 100 + band], color="gray", alpha=0.12, lw=0)
     names = short(attacks)
@@ -75,7 +78,7 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
             [100 * pair.printed for pair in own],
             [100 * pair.measured for pair in own],
             [100 * (pair.cell.std or 0.0) for pair in own],
-            fmt=MARKERS.get(attack, STYLES[number % len(STYLES)][0]),
+            fmt=CONTROL_MARKERS.get(attack, CURVE_STYLES[number % len(CURVE_STYLES)][0]),
             color=color,
             ms=5,
             elinewidth=0.7,

@@ -14,19 +14,18 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.lazy import np
-from raygrid.reports.drawing import BESIDE, blank, enlarge_letters, folded, name_ticks
+from raygrid.reports.drawing import LEGEND_LETTERS, blank, enlarge_letters, folded, name_ticks
 from raygrid.reports.tables.layout import data_name, order
-from raygrid.reports.tables.trial_lines import AXES
+from raygrid.reports.tables.trial_lines import AXES, VICTIM_AXES
 from raygrid.trials.contest import PLAIN_DEFENSES
 
-VICTIM = ["dataset", "protocol", "architecture", "learner"]
-NARROW = 24  # letters of a name beside a row, or of a class
-CHAR = 0.06  # inches of a small letter
+NARROW_LETTERS = 24  # letters of a name beside a row, or of a class
+LETTER_INCHES = 0.06  # inches of a small letter
 
 
 def one_victim(trials: pd.DataFrame) -> str:
     """The victim of all rows in words; raises SpecError if there are several, or no row."""
-    victims = trials[VICTIM].drop_duplicates()
+    victims = trials[VICTIM_AXES].drop_duplicates()
     if len(victims) != 1:
         several = "; ".join(", ".join(map(str, line)) for line in victims.to_numpy())
         raise SpecError(f"a figure shows one victim, these rows have {len(victims)}: {several}")
@@ -35,7 +34,7 @@ def one_victim(trials: pd.DataFrame) -> str:
 
 
 def victim_text(victim: Iterable[str], others: Sequence[str], unit: str) -> str:
-    """The values of VICTIM in words. others, unit: see `data_name`."""
+    """The values of VICTIM_AXES in words. others, unit: see `data_name`."""
     dataset, protocol, architecture, learner = map(str, victim)
     data = data_name(dataset, others, unit)
     return f"{data}, protocol {protocol}, {architecture}, {learner}"
@@ -68,14 +67,14 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def name_row(axes: Axes, name: str) -> None:
     """The name of a row, left of its first picture; so narrow that the pictures stay large."""
-    axes.set_ylabel(folded(name, NARROW), fontsize=7, rotation=0, ha="right", va="center")
+    axes.set_ylabel(folded(name, NARROW_LETTERS), fontsize=7, rotation=0, ha="right", va="center")
 
 
 def name_columns(axes: Axes, centers: Sequence[float], names: Sequence[str], wide: float) -> None:
     """The classes above their images, which are so many inches wide; aslant where they are long."""
-    aslant = max(map(len, names), default=0) * CHAR > wide
+    aslant = max(map(len, names), default=0) * LETTER_INCHES > wide
     axes.xaxis.tick_top()
-    name_ticks(axes.xaxis, centers, names, NARROW, fontsize=7, rotation=35 if aslant else 0)
+    name_ticks(axes.xaxis, centers, names, NARROW_LETTERS, fontsize=7, rotation=35 if aslant else 0)
     axes.tick_params(length=0, pad=2)
     for label in axes.get_xticklabels() if aslant else ():
         label.set(ha="left", rotation_mode="anchor")
@@ -113,7 +112,7 @@ def scatter(
             mfc=color if filled else "white",
             alpha=0.9,
             mew=1.2,
-            label=f"{number}  {folded(names[point['attack']], BESIDE)}",
+            label=f"{number}  {folded(names[point['attack']], LEGEND_LETTERS)}",
         )
         axes.text(
             *spot,
@@ -174,7 +173,7 @@ def band(axes: Axes, rows: pd.DataFrame, column: str, label: str, color: str) ->
 
 def seeds_in_bands(epochs: pd.DataFrame) -> str:
     """What lines and bands over epochs show, for a caption."""
-    several = epochs.groupby([*VICTIM, "attack"])["seed"].nunique().max() > 1
+    several = epochs.groupby([*VICTIM_AXES, "attack"])["seed"].nunique().max() > 1
     return "Lines: mean over seeds; bands: all seeds." if several else "One seed."
 
 
@@ -196,7 +195,7 @@ def legend(figure: Figure) -> None:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
     if found:
-        labels = [folded(name, BESIDE) for name in found]
+        labels = [folded(name, LEGEND_LETTERS) for name in found]
         figure.legend(found.values(), labels, loc="center right", fontsize=7, frameon=False)
 
 

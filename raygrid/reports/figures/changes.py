@@ -13,20 +13,20 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.reports.drawing import blank, enlarge_letters
 from raygrid.reports.figures.canvas import name_columns, name_row
-from raygrid.reports.figures.gallery import Normalization, stretch
+from raygrid.reports.figures.gallery import ChangeNormalization, stretch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GAP = 2  # pixels between two images
-ROOM, SMALLEST = 7.0, 0.4  # inches for all images of a row, and of one of them
-CLASSES = 10  # of which there is an image
-MOST = 20  # images of a row, which are 0.3 inches wide on a page
+IMAGE_GAP_PIXELS = 2  # pixels between two images
+IMAGES_INCHES, LEAST_IMAGE_INCHES = 7.0, 0.4  # inches for all images of a row, and of one of them
+SHOWN_CLASSES = 10  # of which there is an image
+MOST_IMAGES = 20  # images of a row, which are 0.3 inches wide on a page
 
 
 def draw_changes(
     sets: Mapping[str, tuple[Images, Images]],
-    normalizations: Sequence[Normalization] = ("symmetric",),
+    normalizations: Sequence[ChangeNormalization] = ("symmetric",),
     gain: float | None = None,
     called: Callable[[Tensor], Sequence[str]] = lambda labels: (),
 ) -> Figure:
@@ -43,13 +43,13 @@ def draw_changes(
     if any(not torch.equal(first.pixels, other.pixels) for other in cleans[1:]):
         raise DataError("these sets are of different images; draw them one by one")
     wide, tall = 1 + len(normalizations), 1 + len(sets)
-    rows = _rows(sets, min(CLASSES, MOST // wide))
+    rows = _rows(sets, min(SHOWN_CLASSES, MOST_IMAGES // wide))
     before = first.floats(rows)
     changes = {name: made.floats(rows) - before for name, (_, made) in sets.items()}
     largest = max(float(change.abs().max()) for change in changes.values())
     factor = gain if gain is not None else 0.5 / max(largest, 1e-12)
 
-    side = max(SMALLEST, min(0.9, ROOM / (wide * len(rows))))
+    side = max(LEAST_IMAGE_INCHES, min(0.9, IMAGES_INCHES / (wide * len(rows))))
     figure = blank(side * wide * len(rows) + 1.6, (side + 0.05) * tall + 0.9)
     grid = figure.subplots(tall, wide, squeeze=False)
     name_row(grid[0, 0], "clean")
@@ -71,8 +71,8 @@ def draw_changes(
 
 def _name(axes: Axes, pixels: int, names: Sequence[str], side: float) -> None:
     """What the images of a strip are called; pixels, side: their width, the latter in inches."""
-    step = pixels + GAP
-    centers = [GAP + step * n + (pixels - 1) / 2 for n in range(len(names))]
+    step = pixels + IMAGE_GAP_PIXELS
+    centers = [IMAGE_GAP_PIXELS + step * n + (pixels - 1) / 2 for n in range(len(names))]
     name_columns(axes, centers, names, side)
 
 
@@ -93,7 +93,7 @@ def _show(axes: Axes, pictures: Tensor) -> None:
     """Pictures float (n, C, H, W) in [0, 1] side by side, on white."""
     from torchvision.utils import make_grid
 
-    strip = make_grid(pictures, nrow=len(pictures), padding=GAP, pad_value=1.0)
+    strip = make_grid(pictures, nrow=len(pictures), padding=IMAGE_GAP_PIXELS, pad_value=1.0)
     axes.imshow(strip.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_frame_on(False)
     axes.set_xticks([])

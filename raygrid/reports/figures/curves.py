@@ -14,10 +14,11 @@ from raygrid.reports.drawing import blank, mark_chance
 from raygrid.reports.figures.canvas import band, finish, plain, seeds_in_bands
 from raygrid.reports.tables.layout import order
 
-WIDE = 5  # groups of training curves side by side
-PANEL, GAP = 0.9, 0.69  # inches: the height of a panel, and from one to the next
-LEGEND = 0.125  # inches of a line of a legend
-BELOW = 24  # letters of a name below a panel
+MOST_GROUPS = 5  # groups of training curves side by side
+PANEL_INCHES = 0.9  # the height of a panel
+PANEL_STEP_INCHES = 0.69  # from one panel to the next
+LEGEND_LINE_INCHES = 0.125  # inches of a line of a legend
+BELOW_LETTERS = 24  # letters of a name below a panel
 
 
 def training_curves(
@@ -35,7 +36,7 @@ def training_curves(
     groups = groups or _by_name(epochs["attack"].unique())
     if not groups or epochs.empty:
         raise SpecError("no finished trial of plain training has a history")
-    wide = min(WIDE, len(groups))
+    wide = min(MOST_GROUPS, len(groups))
     heights = _heights([len({"clean", *attacks}) for attacks in groups.values()], wide)
     figure = blank(1.2 + 1.6 * wide, 1.5 + sum(heights))
     grid = figure.subplots(
@@ -53,7 +54,7 @@ def training_curves(
         for index, attack in enumerate(["clean", *(a for a in attacks if a != "clean")]):
             here = epochs[epochs["attack"] == attack]
             color = "black" if attack == "clean" else f"C{(index - 1) % 10}"
-            name = clipped(names[attack], BELOW)
+            name = clipped(names[attack], BELOW_LETTERS)
             band(loss, here, "train_loss", name, color)
             band(acc, here, "test_acc", name, color)
         loss.axhline(0.5, color="gray", lw=0.6, ls=":")
@@ -81,8 +82,13 @@ def _heights(lines: Sequence[int], wide: int) -> list[float]:
     Below a panel of losses stand its legend's lines, as many as the longest of the row needs.
     """
     rows = [max(lines[start : start + wide]) for start in range(0, len(lines), wide)]
-    gaps = (max(GAP, GAP + LEGEND * (longest - 5)) for longest in rows)
-    return [inches for gap in gaps for inches in (PANEL, gap, PANEL, GAP)][:-1]
+    gaps = (
+        max(PANEL_STEP_INCHES, PANEL_STEP_INCHES + LEGEND_LINE_INCHES * (longest - 5))
+        for longest in rows
+    )
+    return [
+        inches for gap in gaps for inches in (PANEL_INCHES, gap, PANEL_INCHES, PANEL_STEP_INCHES)
+    ][:-1]
 
 
 def _by_name(attacks: Iterable[str]) -> dict[str, list[str]]:

@@ -24,14 +24,14 @@ from raygrid.trials.poisons import Poisoned
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PER_CLASS = 200  # points of a class in t-SNE
-COMPONENTS = 50  # principal ones of perturbations, which t-SNE starts from
-WIDE = 36  # letters of a name above a panel
-SIDE = 2.3  # inches of a panel
-LEGEND = 1.2  # inches of the legend
-MANY = 1000  # points of a panel that have to be small to be told apart
-FEW = 10  # classes that colors tell apart; more are a scale of numbers
-Array: TypeAlias = "NDArray[np.float32]"
+POINTS_PER_CLASS = 200  # points of a class in t-SNE
+TSNE_COMPONENTS = 50  # principal ones of perturbations, which t-SNE starts from
+ABOVE_LETTERS = 36  # letters of a name above a panel
+EMBEDDING_INCHES = 2.3  # inches of a panel
+LEGEND_INCHES = 1.2  # inches of the legend
+MANY_POINTS = 1000  # points of a panel that have to be small to be told apart
+FEW_CLASSES = 10  # classes that colors tell apart; more are a scale of numbers
+FeatureArray: TypeAlias = "NDArray[np.float32]"
 
 
 def draw_tsne_of_features(records: Records, specs: Sequence[str]) -> Figure:
@@ -61,18 +61,20 @@ def draw_tsne_of_changes(poisons: Sequence[Poisoned], data: Path | None = None) 
         rows = touched[sample(poisoned.clean.labels[touched].numpy())]
         change = poisoned.images.floats(rows) - poisoned.clean.floats(rows)
         sets[poisoned.spec] = change.flatten(1).numpy(), poisoned.clean.labels[rows].numpy()
-    return _scatter(sets, data, COMPONENTS)
+    return _scatter(sets, data, TSNE_COMPONENTS)
 
 
 def sample(labels: NDArray[np.integer]) -> NDArray[np.intp]:
-    """At most `PER_CLASS` rows of each class, always the same for the same labels; sorted."""
+    """At most `POINTS_PER_CLASS` rows of each class, the same for the same labels; sorted."""
     order = torch.randperm(len(labels), generator=Stream("tsne").generator()).numpy()
     kinds = np.unique(labels)
-    return np.sort(np.concatenate([order[labels[order] == kind][:PER_CLASS] for kind in kinds]))
+    return np.sort(
+        np.concatenate([order[labels[order] == kind][:POINTS_PER_CLASS] for kind in kinds])
+    )
 
 
 def _scatter(
-    sets: Mapping[str, tuple[Array, NDArray[np.integer]]],
+    sets: Mapping[str, tuple[FeatureArray, NDArray[np.integer]]],
     data: Path | None,
     components: int | None = None,
 ) -> Figure:
@@ -86,9 +88,9 @@ def _scatter(
         points, kinds = features[rows], labels[rows]
         neighbors, silhouette = apart(points, kinds)
         at = _placed(points, components)
-        size = 3 if len(at) > MANY else 8
+        size = 3 if len(at) > MANY_POINTS else 8
         axes.scatter(at[:, 0], at[:, 1], c=[colors[int(k)] for k in kinds], s=size, lw=0)
-        name = folded(names[spec], WIDE)
+        name = folded(names[spec], ABOVE_LETTERS)
         axes.set_title(
             f"{name}\n10-NN {percent(neighbors)}, silhouette {silhouette:.2f}", fontsize=7
         )
@@ -96,7 +98,7 @@ def _scatter(
         axes.set_yticks([])
     figure.text(0.01, 0.01, "t-SNE is no evidence; numbers: original space", fontsize=7)
     width, height = figure.get_size_inches()
-    figure.tight_layout(rect=(0, 0.2 / height, 1 - LEGEND / width, 1))
+    figure.tight_layout(rect=(0, 0.2 / height, 1 - LEGEND_INCHES / width, 1))
     _legend(figure, colors, _class_names(list(sets), every, data))
     return figure
 
@@ -105,7 +107,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """Square panels, three in a row (of four two), with room for a legend on the right."""
     wide = 2 if count == 4 else min(3, count)
     tall = math.ceil(count / wide)
-    figure = blank(SIDE * wide + LEGEND, (SIDE + 0.4) * tall + 0.2)
+    figure = blank(EMBEDDING_INCHES * wide + LEGEND_INCHES, (EMBEDDING_INCHES + 0.4) * tall + 0.2)
     grid = list(figure.subplots(tall, wide, squeeze=False).flat)
     for axes in grid[count:]:
         axes.set_visible(False)
@@ -117,7 +119,7 @@ def _colors(kinds: Sequence[int]) -> dict[int, str]:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    if len(kinds) <= FEW:
+    if len(kinds) <= FEW_CLASSES:
         return {kind: f"C{place}" for place, kind in enumerate(kinds)}
     scale = colormaps["turbo"](np.linspace(0.0, 1.0, len(kinds)))
     return {kind: to_hex(color) for kind, color in zip(kinds, scale, strict=True)}
@@ -134,8 +136,8 @@ def _legend(figure: Figure, colors: Mapping[int, str], names: Sequence[str]) -> 
     from matplotlib.lines import Line2D
 
     pairs = list(zip(colors.values(), names, strict=True))
-    many = len(pairs) > FEW
-    shown = pairs[:: math.ceil(len(pairs) / FEW)] if many else pairs
+    many = len(pairs) > FEW_CLASSES
+    shown = pairs[:: math.ceil(len(pairs) / FEW_CLASSES)] if many else pairs
     handles = [
         Line2D([], [], ls="", marker="o", ms=4, color=color, label=_in_legend(name))
         for color, name in shown
@@ -147,7 +149,7 @@ def _legend(figure: Figure, colors: Mapping[int, str], names: Sequence[str]) -> 
         title_fontsize=7,
         fontsize=7,
         loc="center left",
-        bbox_to_anchor=(1 - LEGEND / figure.get_figwidth(), 0.5),
+        bbox_to_anchor=(1 - LEGEND_INCHES / figure.get_figwidth(), 0.5),
         frameon=False,
         handletextpad=0.2,
     )
@@ -159,7 +161,7 @@ def _in_legend(name: str) -> str:
     return f" {line}" if line.startswith("_") else line
 
 
-def _placed(points: Array, components: int | None) -> Array:
+def _placed(points: FeatureArray, components: int | None) -> FeatureArray:
     """Places (n, 2) by t-SNE, of as many principal components if a number is given.
 
     Its perplexity is 30, for fewer than 91 points what sklearn still allows.
@@ -180,7 +182,7 @@ def _placed(points: Array, components: int | None) -> Array:
     return np.asarray(tsne.fit_transform(points), np.float32)
 
 
-def apart(features: Array, labels: NDArray[np.integer]) -> tuple[float, float]:
+def apart(features: FeatureArray, labels: NDArray[np.integer]) -> tuple[float, float]:
     """Leave-one-out accuracy of 10 nearest neighbors, and silhouette, in the original space."""
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
     from torch import Tensor
 
-TILE = 96  # pixels of an image in a gallery, about
-LEFT, TOP, GAP = 84, 54, 4  # pixels beside, above and between the images
-LETTERS = 14  # pixels
+TILE_PIXELS = 96  # pixels of an image in a gallery, about
+LEFT_PIXELS, TOP_PIXELS, TILE_GAP_PIXELS = 84, 54, 4  # pixels beside, above and between the images
+LETTER_PIXELS = 14  # pixels
 
 
 def gallery(poisoned: Poisoned, path: Path, classes: int = 10, data: Path | None = None) -> Path:
@@ -71,27 +71,30 @@ def draw_gallery(
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest else 1.0
     shown = stretch(change, "gain", factor).mul(255).round().to(torch.uint8)
-    side = max(1, TILE // before.shape[-1]) * before.shape[-1]
-    font = load_default(LETTERS)
+    side = max(1, TILE_PIXELS // before.shape[-1]) * before.shape[-1]
+    font = load_default(LETTER_PIXELS)
     title = clipped(_in_latin(title), 200)
-    width = max(LEFT + len(names) * (side + GAP), LEFT + int(font.getlength(title)) + GAP)
-    sheet = Image.new("RGB", (width, TOP + 3 * (side + GAP)), "white")
+    width = max(
+        LEFT_PIXELS + len(names) * (side + TILE_GAP_PIXELS),
+        LEFT_PIXELS + int(font.getlength(title)) + TILE_GAP_PIXELS,
+    )
+    sheet = Image.new("RGB", (width, TOP_PIXELS + 3 * (side + TILE_GAP_PIXELS)), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((LEFT, 6), title, "black", font)
+    pen.text((LEFT_PIXELS, 6), title, "black", font)
     for column, name in enumerate(names):
         pen.text(
-            (LEFT + column * (side + GAP), TOP - 22),
+            (LEFT_PIXELS + column * (side + TILE_GAP_PIXELS), TOP_PIXELS - 22),
             _fitting(_in_latin(name), side, font),
             "black",
             font,
         )
     heads = ("clean", f"change\nx {factor:.3g}\n(+-{255 * largest:.0f}/255)", "poisoned")
     for line, (head, pictures) in enumerate(zip(heads, (before, shown, after), strict=True)):
-        top = TOP + line * (side + GAP)
+        top = TOP_PIXELS + line * (side + TILE_GAP_PIXELS)
         pen.multiline_text((4, top + 4), head, "black", font)
         for column, pixels in enumerate(pictures):
             tile = Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy())
-            place = LEFT + column * (side + GAP), top
+            place = LEFT_PIXELS + column * (side + TILE_GAP_PIXELS), top
             sheet.paste(tile.resize((side, side), Image.Resampling.NEAREST), place)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
@@ -112,10 +115,10 @@ def _fitting(name: str, width: int, font: FreeTypeFont | ImageFont) -> str:
     return name
 
 
-Normalization = Literal["minmax", "symmetric", "gain"]
+ChangeNormalization = Literal["minmax", "symmetric", "gain"]
 
 
-def stretch(change: Tensor, how: Normalization = "symmetric", gain: float = 1.0) -> Tensor:
+def stretch(change: Tensor, how: ChangeNormalization = "symmetric", gain: float = 1.0) -> Tensor:
     """Changes float (n, ...) as pictures in [0, 1].
 
     minmax: each from its smallest to its largest value. symmetric: each over its largest absolute

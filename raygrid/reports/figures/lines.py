@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.reports.drawing import STYLES, blank, mark_chance
+from raygrid.reports.drawing import CURVE_STYLES, blank, mark_chance
 from raygrid.reports.figures.canvas import (
     band,
     finish,
@@ -21,7 +21,7 @@ from raygrid.reports.figures.canvas import (
 )
 from raygrid.reports.tables.layout import order
 
-LABELS = {"final_acc": "test accuracy (%)", "psnr": "PSNR to the given images (dB)"}
+AXIS_LABELS = {"final_acc": "test accuracy (%)", "psnr": "PSNR to the given images (dB)"}
 
 
 def over_setting(points: pd.DataFrame, measures: Sequence[str], xlabel: str) -> Figure:
@@ -38,9 +38,9 @@ def over_setting(points: pd.DataFrame, measures: Sequence[str], xlabel: str) -> 
     for axes, measure in zip(grid, measures, strict=True):
         for number, attack in enumerate(attacks):
             here = points[points["attack"] == attack]
-            style = STYLES[number % len(STYLES)]
+            style = CURVE_STYLES[number % len(CURVE_STYLES)]
             _line(axes, here, ("setting", measure), style, names[attack])
-        axes.set(xlabel=xlabel, ylabel=LABELS[measure])
+        axes.set(xlabel=xlabel, ylabel=AXIS_LABELS[measure])
         if measure == "final_acc":
             mark_chance(axes, points["dataset"])
     legend(figure)
@@ -60,11 +60,11 @@ def over_psnr(points: pd.DataFrame) -> Figure:
     for axes, attack in zip(grid, attacks, strict=True):
         for number, family in enumerate(dict.fromkeys(points["family"])):
             here = points[(points["attack"] == attack) & (points["family"] == family)]
-            _line(axes, here, ("psnr", "final_acc"), STYLES[number], family)
+            _line(axes, here, ("psnr", "final_acc"), CURVE_STYLES[number], family)
         mark_chance(axes, points["dataset"])
         axes.set_title(names[attack], fontsize=9)
-        axes.set_xlabel(LABELS["psnr"])
-    grid[0].set_ylabel(LABELS["final_acc"])
+        axes.set_xlabel(AXIS_LABELS["psnr"])
+    grid[0].set_ylabel(AXIS_LABELS["final_acc"])
     legend(figure)
     caption = "A point is a setting, mean over seeds. Further up: more of the poison is gone."
     return finish(figure, points, caption, right=1 - 1.4 / figure.get_figwidth())
@@ -81,7 +81,7 @@ def by_epoch(epochs: pd.DataFrame) -> Figure:
     for number, attack in enumerate(attacks):
         color = "black" if attack == "clean" else f"C{number % 10}"
         band(axes, done[done["attack"] == attack], "test_acc", names[attack], color)
-    axes.set(xlabel="epoch", ylabel=LABELS["final_acc"], ylim=(0, 103))
+    axes.set(xlabel="epoch", ylabel=AXIS_LABELS["final_acc"], ylim=(0, 103))
     mark_chance(axes, done["dataset"])
     legend(figure)
     caption = seeds_in_bands(done)

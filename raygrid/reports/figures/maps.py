@@ -16,9 +16,9 @@ from raygrid.reports.figures.canvas import name_columns, name_row
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDE = 0.68  # inches of an image with what is around it
-SIGNED = "Red: speaks for the class; blue: against it. Each map has a scale of its own."
-UNSIGNED = "Red: what the score of the class rests on most; blue: least."
+MAP_INCHES = 0.68  # inches of an image with what is around it
+SIGNED_NOTE = "Red: speaks for the class; blue: against it. Each map has a scale of its own."
+UNSIGNED_NOTE = "Red: what the score of the class rests on most; blue: least."
 
 
 def draw_maps(
@@ -30,8 +30,8 @@ def draw_maps(
     blue where negative, each scaled by its own 99th percentile. called: the class of each image.
     """
     pictures = images.pixels.permute(0, 2, 3, 1).cpu().numpy()
-    height = SIDE * (len(maps) + 1) + 0.65
-    figure = blank(SIDE * len(pictures) + 1.4, height)
+    height = MAP_INCHES * (len(maps) + 1) + 0.65
+    figure = blank(MAP_INCHES * len(pictures) + 1.4, height)
     grid = figure.subplots(len(maps) + 1, len(pictures), squeeze=False)
     for axes, picture in zip(grid[0], pictures, strict=True):
         axes.imshow(picture, interpolation="nearest")
@@ -50,8 +50,8 @@ def draw_maps(
         axes.set_yticks([])
     middle = (pictures.shape[2] - 1) / 2
     for axes, name in zip(grid[0], called, strict=False):
-        name_columns(axes, [middle], [name], SIDE)
-    caption = SIGNED if signed else UNSIGNED
+        name_columns(axes, [middle], [name], MAP_INCHES)
+    caption = SIGNED_NOTE if signed else UNSIGNED_NOTE
     figure.text(0.01, 0.02, caption, fontsize=7, color="#444444", va="bottom")
     figure.set_label(caption)
     figure.tight_layout(rect=(0, 0.2 / height, 1, 1), pad=0.4)

@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.reports.drawing import STYLES, mark_chance
+from raygrid.reports.drawing import CURVE_STYLES, mark_chance
 from raygrid.reports.figures.canvas import finish, legend, line, panels, percent_axis, plain
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.notes import selected
 
-VIEWS = {
+SET_LABELS = {
     "unlearnable": "poisoned images",
     "original": "their originals",
     "clean_train": "clean part of training set",
@@ -37,7 +37,7 @@ def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
     figure, grid = panels(len(attacks))
     for axes, attack in zip(grid, attacks, strict=False):
         here = done[(done["attack"] == attack) & (done["poison_ratio"] < 1)]
-        for (view, label), style in zip(VIEWS.items(), STYLES, strict=False):
+        for (view, label), style in zip(SET_LABELS.items(), CURVE_STYLES, strict=False):
             line(axes, here, f"{view}_{what}", style, label)
         rest = done[(done["method"] == "withheld") & (done["poison_ratio"] < 1)]
         line(axes, rest, f"clean_test_{what}", "x-", "test set, clean part alone", "gray")
@@ -75,7 +75,7 @@ def partial_under_defenses(trials: pd.DataFrame) -> Figure:
         here = done[done["attack"].isin((attack, "clean"))]
         for index, defense in enumerate(defenses):
             color, same = f"C{index % 10}", done["defense"] == defense
-            style = STYLES[index % len(STYLES)]
+            style = CURVE_STYLES[index % len(CURVE_STYLES)]
             line(axes, here[here["defense"] == defense], "final_acc", style, defense, color)
             if (control & same).any():
                 rest = done[(control | (done["attack"] == "clean")) & same]

@@ -10,13 +10,13 @@ from raygrid.reports.drawing import blank, mark_chance
 from raygrid.reports.figures.canvas import finish, plain, points_of, scatter
 from raygrid.reports.statistics import correlate
 
-SPEED = "epochs_to_half"
-ANSWERS = {
+SPEED_MEASURE = "epochs_to_half"
+POISON_LABELS = {
     "transfer_rate": "poisoned images that clean victims get wrong (%)",
     "psnr": "PSNR of poisoned images (dB)",
 }
 """What is known of a poison without a victim that was trained on it."""
-ACCURACIES = {
+ACCURACY_LABELS = {
     "final_acc": "test accuracy after the last epoch (%)",
     "peak_acc": "highest test accuracy (%)",
 }
@@ -35,8 +35,8 @@ def peak_against_final(trials: pd.DataFrame) -> Figure:
     mark_chance(axes, trials["dataset"], "both")
     scatter(axes, points, "final_acc", "peak_acc", 100.0)
     axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
-    axes.set_xlabel(ACCURACIES["final_acc"])
-    axes.set_ylabel(ACCURACIES["peak_acc"])
+    axes.set_xlabel(ACCURACY_LABELS["final_acc"])
+    axes.set_ylabel(ACCURACY_LABELS["peak_acc"])
     poisons = points[points["attack"] != "clean"]
     said = _say(poisons["final_acc"], poisons["peak_acc"])
     return finish(figure, trials, f"Highest (chosen on the test set) against last accuracy. {said}")
@@ -48,23 +48,25 @@ def speed_against_peak(trials: pd.DataFrame) -> Figure:
     An attack that never gets there stands one past the planned epochs, as an open marker. Raises
     SpecError where smoothed labels keep all losses above.
     """
-    whole = _whole(trials).dropna(subset=["peak_acc", SPEED])
+    whole = _whole(trials).dropna(subset=["peak_acc", SPEED_MEASURE])
     if whole.empty:
         raise SpecError("no finished trial has a loss that gets below 0.5: labels are smoothed")
-    points = points_of(whole, [SPEED, "peak_acc", "never"])
+    points = points_of(whole, [SPEED_MEASURE, "peak_acc", "never"])
     figure = blank(7.2, 4.8)
     axes = figure.add_subplot()
     mark_chance(axes, trials["dataset"])
-    scatter(axes, points, SPEED, "peak_acc", 1.0, hollow="never")
+    scatter(axes, points, SPEED_MEASURE, "peak_acc", 1.0, hollow="never")
     axes.set_xscale("log")
-    ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200) if t <= points[SPEED].max() * 1.3]
+    ticks = [
+        t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200) if t <= points[SPEED_MEASURE].max() * 1.3
+    ]
     axes.set_xticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()
-    axes.set(xlim=(0.8, 1.3 * points[SPEED].max()), ylim=(0, 103))
+    axes.set(xlim=(0.8, 1.3 * points[SPEED_MEASURE].max()), ylim=(0, 103))
     axes.set_xlabel("epochs until the training loss is below 0.5")
-    axes.set_ylabel(ACCURACIES["peak_acc"])
+    axes.set_ylabel(ACCURACY_LABELS["peak_acc"])
     poisons = points[points["attack"] != "clean"]
-    said = _say(poisons[SPEED], poisons["peak_acc"])
+    said = _say(poisons[SPEED_MEASURE], poisons["peak_acc"])
     return finish(
         figure,
         trials,
@@ -73,13 +75,16 @@ def speed_against_peak(trials: pd.DataFrame) -> Figure:
 
 
 def answer_against(trials: pd.DataFrame, answer: str, accuracy: str) -> Figure:
-    """Scatter of an accuracy (of ACCURACIES) over what was asked of each poison (of ANSWERS).
+    """Scatter of an accuracy (of ACCURACY_LABELS) over what a poison was asked (of POISON_LABELS).
 
     trials: lines of `reports.tables.frame.frame` with the answer in a column of its own: the share
     `transfer_rate` or the dB `psnr`; lines without one are left out. The clean control is drawn
     and not correlated.
     """
-    for kind, name, known in (("answer", answer, ANSWERS), ("accuracy", accuracy, ACCURACIES)):
+    for kind, name, known in (
+        ("answer", answer, POISON_LABELS),
+        ("accuracy", accuracy, ACCURACY_LABELS),
+    ):
         if name not in known:
             raise SpecError(unknown(kind, name, known))
     there = _whole(trials).dropna(subset=[answer, accuracy])
@@ -90,7 +95,7 @@ def answer_against(trials: pd.DataFrame, answer: str, accuracy: str) -> Figure:
     axes = figure.add_subplot()
     mark_chance(axes, trials["dataset"])
     scatter(axes, points, answer, accuracy, 1.0 if answer == "psnr" else 100.0)
-    axes.set(xlabel=ANSWERS[answer], ylabel=ACCURACIES[accuracy], ylim=(0, 103))
+    axes.set(xlabel=POISON_LABELS[answer], ylabel=ACCURACY_LABELS[accuracy], ylim=(0, 103))
     poisons = points[points["attack"] != "clean"]
     return finish(figure, trials, _say(poisons[answer], poisons[accuracy]))
 

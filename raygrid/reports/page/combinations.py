@@ -10,37 +10,37 @@ from typing import Any
 from raygrid.core.labels import budget_text, short
 from raygrid.reports.page.folders import RunFolder
 from raygrid.reports.tables.cell_text import marks, measured_text, printed_text
-from raygrid.reports.tables.cells import Cell, Key
+from raygrid.reports.tables.cells import Cell, CellKey
 from raygrid.reports.tables.layout import order
-from raygrid.reports.tables.trial_lines import AXES, Row
+from raygrid.reports.tables.trial_lines import AXES, ResultRow
+from raygrid.storage.results import Json
 from raygrid.trials.result import own_marks
 
-MEASURES = {
+PAGE_MEASURES = {
     "final_acc": "final",
     "peak_acc": "peak",
     "knn_peak": "kNN peak",
     "target_success": "success on the target",
 }
 """The measures of the main table, as far as some folder has them, and what they are called."""
-COLUMNS = (
+COMBINATION_AXES = (
     *("dataset", "protocol", "learner", "architecture"),
     *("attack", "budget", "poison_ratio", "defense"),
 )
 """The axes of a line; lines are sorted by them in this order."""
-EPOCHS = 60  # points of a curve; more than a screen tells apart
-ERROR = 2000  # letters of an error
-CUT = "\n... (the whole text is in results.jsonl)"
-Json = dict[str, Any]
+CURVE_POINTS = 60  # points of a curve; more than a screen tells apart
+ERROR_LETTERS = 2000  # letters of an error
+CUT_NOTE = "\n... (the whole text is in results.jsonl)"
 
 
 @dataclass
 class GridLine:
-    """One line. values: of COLUMNS as text; size: norm and value of the budget.
+    """One line. values: of COMBINATION_AXES as text; size: norm and value of the budget.
 
     cells: by folder and measure; trials: numbers into the list of all trials.
     """
 
-    key: Key
+    key: CellKey
     values: list[str]
     size: tuple[str, float]
     cells: dict[tuple[int, str], Cell] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Combinations:
     def __init__(self, folders: Sequence[RunFolder]) -> None:
         self.folders = len(folders)
         self.trials: list[Json] = []
-        found: dict[Key, GridLine] = {}
+        found: dict[CellKey, GridLine] = {}
         for number_, folder in enumerate(folders):
             _take_cells(found, folder, number_)
             for line, row in zip(folder.source.lines, folder.rows, strict=True):
@@ -65,7 +65,7 @@ class Combinations:
         self.lines = sorted(found.values(), key=lambda line: [order(v) for v in line.values])
         self._place = {line.key: number_ for number_, line in enumerate(self.lines)}
         there = {measure for line in self.lines for _, measure in line.cells}
-        self.measures = [name for name in MEASURES if name in there]
+        self.measures = [name for name in PAGE_MEASURES if name in there]
 
     def place_of(self, cell: Cell) -> int:
         """The line of a cell, -1 for one that sums up others."""
@@ -73,7 +73,7 @@ class Combinations:
 
     def axes(self) -> list[Json]:
         """Every axis with its values in order, and their short names."""
-        return [_axis(name, column, self.lines) for column, name in enumerate(COLUMNS)]
+        return [_axis(name, column, self.lines) for column, name in enumerate(COMBINATION_AXES)]
 
     def rows(self) -> list[list[Any]]:
         """The lines: places of the values of axes, published number, measures by folder, trials."""
@@ -94,9 +94,9 @@ class Combinations:
         ]
 
 
-def _take_cells(found: dict[Key, GridLine], folder: RunFolder, number_: int) -> None:
+def _take_cells(found: dict[CellKey, GridLine], folder: RunFolder, number_: int) -> None:
     """Give every combination of a folder its cells, those without a number as well."""
-    for measure in MEASURES:
+    for measure in PAGE_MEASURES:
         for cell in folder.source.cells(measure):
             key = _key(cell.axes)
             if key not in found:
@@ -107,14 +107,14 @@ def _take_cells(found: dict[Key, GridLine], folder: RunFolder, number_: int) -> 
                 found[key].cells[number_, measure] = cell
 
 
-def _key(axes: Mapping[str, Any]) -> Key:
+def _key(axes: Mapping[str, Any]) -> CellKey:
     return tuple(axes[name] for name in AXES)
 
 
 def _values(axes: Mapping[str, Any], budget: str) -> list[str]:
-    """The values of COLUMNS as text."""
+    """The values of COMBINATION_AXES as text."""
     said = {**axes, "budget": budget, "poison_ratio": f"{100 * axes['poison_ratio']:g} %"}
-    return [str(said[name]) for name in COLUMNS]
+    return [str(said[name]) for name in COMBINATION_AXES]
 
 
 def _axis(name: str, column: int, lines: Iterable[GridLine]) -> Json:
@@ -149,7 +149,7 @@ def published_entry(line: GridLine) -> list[Any] | None:
     return [text, _percent(printed.value, 4), printed.said(), marks(printed)]
 
 
-def trial_facts(row: Row, folder: int) -> Json:
+def trial_facts(row: ResultRow, folder: int) -> Json:
     """A trial as it stands behind a line: numbers in percent, its curve thinned."""
     error = str(row.get("error") or "")
     facts: Json = {
@@ -163,7 +163,7 @@ def trial_facts(row: Row, folder: int) -> Json:
         "device": row.get("device"),
         "commit": row.get("commit"),
         "why": "; ".join(own_marks(row.get("marks") or ())),
-        "error": error[:ERROR] + (CUT if len(error) > ERROR else ""),
+        "error": error[:ERROR_LETTERS] + (CUT_NOTE if len(error) > ERROR_LETTERS else ""),
         "winner": row.get("winner"),
         "poison": (row.get("artifacts") or {}).get("poison"),
         "curve": _curve(row.get("history") or ()),
@@ -181,7 +181,7 @@ def _curve(history: Sequence[Mapping[str, float]]) -> Json | None:
 
     step: every how many epochs there is a point.
     """
-    step = max(1, math.ceil(len(history) / EPOCHS))
+    step = max(1, math.ceil(len(history) / CURVE_POINTS))
     kept = history[::-1][::step][::-1]
     if not kept:
         return None

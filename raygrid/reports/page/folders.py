@@ -13,8 +13,8 @@ from raygrid.core.errors import DataError
 from raygrid.core.text import clock
 from raygrid.reports.tables.kinds import CellSource, all_tables
 from raygrid.reports.tables.layout import Table
-from raygrid.reports.tables.trial_lines import Row, in_order, trial_lines
-from raygrid.storage.results import STATES, log_of
+from raygrid.reports.tables.trial_lines import ResultRow, in_order, trial_lines
+from raygrid.storage.results import RESULT_STATES, log_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RunFolder:
 
     label: str
     path: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     warning: str = ""
 
     @cached_property
@@ -69,7 +69,7 @@ def summary(folder: RunFolder) -> dict[str, Any]:
     """What the head of the page says of a folder, as text by what it is about."""
     rows = folder.rows
     status = Counter(str(row["status"]) for row in rows)
-    said = [f"{status[name]} {name}" for name in STATES if status[name]]
+    said = [f"{status[name]} {name}" for name in RESULT_STATES if status[name]]
     seconds = sum(float(row.get("seconds") or 0.0) for row in rows)
     return {
         "label": folder.label,

@@ -9,14 +9,14 @@ from typing import Any
 
 from raygrid.reports.page.combinations import Combinations
 from raygrid.reports.page.folders import RunFolder
-from raygrid.reports.tables.cell_text import EPOCHS, measured_text, quoted
+from raygrid.reports.tables.cell_text import EPOCH_MEASURES, measured_text, quoted
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import UNITS, Panel, Table
 from raygrid.reports.tables.notes import head, notes
 from raygrid.reports.tables.write import worth_drawing
-from raygrid.storage.results import ROWS
+from raygrid.storage.results import RESULTS_FILE, Json
 
-HEADINGS = {
+PANEL_HEADINGS = {
     "defense": "Attacks against defenses",
     "transfer": "Attacks across victims",
     "worst-learner": "Attacks against learners",
@@ -27,8 +27,7 @@ HEADINGS = {
     "peak": "Peak against final accuracy",
     "detection": "Detection of poisoned images",
 }
-BEST, STRONGEST = 1, 2  # bits of a cell's mark
-Json = dict[str, Any]
+BEST_BIT, STRONGEST_BIT = 1, 2  # bits of a cell's mark
 
 
 class Drawings:
@@ -56,7 +55,7 @@ def _png(folder: RunFolder, kind: str, panel: Panel) -> bytes:
     from raygrid.reports.tables.plots import picture
 
     drawn = folder.path / "tables" / f"{kind}-{panel.slug}.png"
-    rows = folder.path / ROWS
+    rows = folder.path / RESULTS_FILE
     if drawn.exists() and drawn.stat().st_mtime >= rows.stat().st_mtime:
         return drawn.read_bytes()
     file = io.BytesIO()
@@ -90,7 +89,7 @@ def sections(
             "panels": [{"title": t, "folders": shown} for t, shown in found[kind].items()],
             "fullest": _fullest(list(found[kind].values())),
         }
-        for kind, heading in HEADINGS.items()
+        for kind, heading in PANEL_HEADINGS.items()
         if kind in found
     ]
 
@@ -123,7 +122,7 @@ def _cells(panel: Panel, combinations: Combinations) -> Iterator[list[Any] | Non
             if cell is None:
                 yield None
                 continue
-            mark = BEST * (column in best) | STRONGEST * (row in strongest[column])
+            mark = BEST_BIT * (column in best) | STRONGEST_BIT * (row in strongest[column])
             text = measured_text(cell, min(panel.digits, 1))
             place = combinations.place_of(cell)
             yield [text, _heat(cell), quoted(cell, panel), place, mark]
@@ -131,5 +130,5 @@ def _cells(panel: Panel, combinations: Combinations) -> Iterator[list[Any] | Non
 
 def _heat(cell: Cell) -> float | None:
     """Percent of a share; None for what is none, such as epochs or a difference."""
-    plain = cell.metric not in UNITS and cell.metric not in EPOCHS and cell.metric != "gap"
+    plain = cell.metric not in UNITS and cell.metric not in EPOCH_MEASURES and cell.metric != "gap"
     return round(100 * cell.value, 1) if plain and cell.value is not None else None

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.lazy import np
-from raygrid.reports.page.combinations import EPOCHS, MEASURES, Combinations
+from raygrid.reports.page.combinations import CURVE_POINTS, PAGE_MEASURES, Combinations
 from raygrid.reports.page.folders import RunFolder, read_folders, summary
 from raygrid.reports.page.panels import Drawings, data_address, sections
 from raygrid.reports.tables.notes import MARKS
-from raygrid.storage.results import PAGE
+from raygrid.storage.results import REPORT_FILE, Json
 from raygrid.tracking.journal import picture_of
 
-DRAWN = 24  # pictures of a page
-POISONS = 1_200_000  # bytes of all pictures of poisons in a page
-SHADES = 21
-SCRIPTS = ("elements", "heatmaps", "rows", "combination", "curves", "start")
+MOST_PICTURES = 24  # pictures of a page
+POISON_PICTURE_BYTES = 1_200_000  # bytes of all pictures of poisons in a page
+COLOR_SHADES = 21
+SCRIPT_PARTS = ("elements", "heatmaps", "rows", "combination", "curves", "start")
 """The parts of the script, in their order."""
-Json = dict[str, Any]
 
 
 def report(paths: Sequence[Path], file: Path | None = None) -> Path:
@@ -32,7 +31,7 @@ def report(paths: Sequence[Path], file: Path | None = None) -> Path:
     """
     folders = read_folders(paths)
     if file is None:
-        file = paths[0] / PAGE if len(paths) == 1 else Path(PAGE)
+        file = paths[0] / REPORT_FILE if len(paths) == 1 else Path(REPORT_FILE)
     return write_page(folders, file)
 
 
@@ -57,7 +56,7 @@ def page(folders: Sequence[RunFolder]) -> str:
         axes=[axis for axis in content["axes"] if len(axis["values"]) > 1],
         data=script_json(content),
         style=_own("report.css"),
-        script="\n".join(_own(f"script/{name}.js") for name in SCRIPTS),
+        script="\n".join(_own(f"script/{name}.js") for name in SCRIPT_PARTS),
     )
 
 
@@ -68,13 +67,13 @@ def _own(name: str) -> str:
 
 def contents(folders: Sequence[RunFolder]) -> Json:
     """Everything that the page's script shows, as JSON values."""
-    combinations, drawings = Combinations(folders), Drawings(DRAWN)
+    combinations, drawings = Combinations(folders), Drawings(MOST_PICTURES)
     shown = sections(folders, combinations, drawings)
     poisons, absent = poison_pictures(folders)
     return {
         "folders": [folder.label for folder in folders],
         "axes": combinations.axes(),
-        "measures": [[name, MEASURES[name]] for name in combinations.measures],
+        "measures": [[name, PAGE_MEASURES[name]] for name in combinations.measures],
         "rows": combinations.rows(),
         "trials": combinations.trials,
         "sections": shown,
@@ -82,15 +81,15 @@ def contents(folders: Sequence[RunFolder]) -> Json:
         "undrawn": drawings.left,
         "poisons": poisons,
         "absent": absent,
-        "points": EPOCHS,
+        "points": CURVE_POINTS,
         "shades": shades(),
     }
 
 
 def poison_pictures(folders: Sequence[RunFolder]) -> tuple[dict[str, str], list[str]]:
-    """Pictures of poisons by key, up to POISONS bytes; keys of those that do not fit."""
+    """Pictures of poisons by key, up to POISON_PICTURE_BYTES; keys of those that do not fit."""
     found: dict[str, str] = {}
-    absent, room = [], POISONS
+    absent, room = [], POISON_PICTURE_BYTES
     for folder in folders:
         keys = {(row.get("artifacts") or {}).get("poison") for row in folder.rows}
         for key in sorted(filter(None, keys - found.keys())):
@@ -119,5 +118,5 @@ def shades() -> list[list[str]]:
 
     from raygrid.reports.drawing import bright
 
-    colors = colormaps["viridis"](np.linspace(0.0, 1.0, SHADES))
+    colors = colormaps["viridis"](np.linspace(0.0, 1.0, COLOR_SHADES))
     return [[to_hex(color), "#000" if bright(color) else "#fff"] for color in colors]

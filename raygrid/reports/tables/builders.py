@@ -14,11 +14,11 @@ from raygrid.reports.tables.cells import Cell, with_values
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.rectangle import curve, rectangle, with_facts
 from raygrid.reports.tables.success import cells_of_success
-from raygrid.reports.tables.trial_lines import DETECTION
+from raygrid.reports.tables.trial_lines import DETECTION_FIELDS
 from raygrid.reports.tables.worst_learner import worst_panel
 from raygrid.trials.contest import PLAIN_DEFENSES
 
-PEAK = ("final_acc", "peak_acc", "gap", "peak_epoch", "epochs_to_half")
+PEAK_MEASURES = ("final_acc", "peak_acc", "gap", "peak_epoch", "epochs_to_half")
 
 
 def defense_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
@@ -106,7 +106,7 @@ def peak_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
         gap = _gap(by[attack, "peak_acc"], by[attack, "final_acc"])
         placed.append((attack, "gap", gap))
     panel = rectangle(where, placed, "attack", "measure")
-    columns = tuple(name for name in PEAK if name in panel.columns)
+    columns = tuple(name for name in PEAK_MEASURES if name in panel.columns)
     return dataclasses.replace(panel, columns=columns, metric="peak_acc")
 
 
@@ -134,4 +134,4 @@ def detection_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None
         (f"{c.axes['attack']} @ {share_text(c.axes['poison_ratio'])}", c.metric, c) for c in cells
     ]
     panel = rectangle(where, placed, "attack", "measure")
-    return dataclasses.replace(panel, columns=DETECTION, metric=DETECTION[0])
+    return dataclasses.replace(panel, columns=DETECTION_FIELDS, metric=DETECTION_FIELDS[0])

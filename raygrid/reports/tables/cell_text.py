@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from raygrid.core.text import NOTHING, decimal
+from raygrid.core.text import NO_NUMBER, decimal
 from raygrid.literature.printed import Printed
-from raygrid.reports.statistics import FEWEST
+from raygrid.reports.statistics import LEAST_POINTS
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.layout import NORMS, UNITS, Panel
+from raygrid.reports.tables.layout import NORM_MEASURES, UNITS, Panel
 
-EPOCHS = ("peak_epoch", "epochs_to_half")
-OUTCOMES = ("failed", "diverged")
+EPOCH_MEASURES = ("peak_epoch", "epochs_to_half")
+BAD_OUTCOMES = ("failed", "diverged")
 
 
 def measured_text(cell: Cell | None, digits: int = 2, interval: bool = False) -> str:
@@ -20,7 +20,7 @@ def measured_text(cell: Cell | None, digits: int = 2, interval: bool = False) ->
     interval: whether the 95 % interval stands first in the brackets.
     """
     if cell is None:
-        return NOTHING
+        return NO_NUMBER
     if cell.value is None:
         return _absence(cell)
     if cell.facts.get("never") == cell.n:
@@ -54,16 +54,20 @@ def attained(cell: Cell) -> str:
 def number(value: float, metric: str, digits: int) -> str:
     """An accuracy in percent, an epoch as it is, minutes and dB with two digits, norms three."""
     if metric in UNITS:
-        return decimal(value, 3 if metric in NORMS else 2)
-    return decimal(value, 1).removesuffix(".0") if metric in EPOCHS else decimal(value, digits, 2)
+        return decimal(value, 3 if metric in NORM_MEASURES else 2)
+    return (
+        decimal(value, 1).removesuffix(".0")
+        if metric in EPOCH_MEASURES
+        else decimal(value, digits, 2)
+    )
 
 
 def _absence(cell: Cell) -> str:
     """Why there is no number, in one word where all seeds share it."""
-    words = [name for name in OUTCOMES if getattr(cell, name)]
+    words = [name for name in BAD_OUTCOMES if getattr(cell, name)]
     if cell.stopped and cell.metric in ("final_acc", "gap"):
         words.append("stopped early")
-    return ", ".join(words) or NOTHING
+    return ", ".join(words) or NO_NUMBER
 
 
 def _aside(cell: Cell, interval: str = "") -> str:
@@ -76,13 +80,13 @@ def _aside(cell: Cell, interval: str = "") -> str:
         notes.append(f"drop {decimal(cell.facts['drop'], 0, 2)} %")
     if "control" in cell.facts:
         notes.append(f"control {number(cell.facts['control'], cell.metric, 1)}")
-    if "p" in cell.facts and cell.n >= FEWEST:
+    if "p" in cell.facts and cell.n >= LEAST_POINTS:
         notes.append(f"p = {cell.facts['p']:.2g}")
     if 0 < cell.facts.get("never", 0) < cell.n:
         notes.append(f"{cell.facts['never']} never")
     if cell.n < cell.of:
         notes.append(f"n = {cell.n} of {cell.of}")
-        notes += [f"{count} {name}" for name in OUTCOMES if (count := getattr(cell, name))]
+        notes += [f"{count} {name}" for name in BAD_OUTCOMES if (count := getattr(cell, name))]
         if cell.stopped:
             notes.append(f"{cell.stopped} stopped early")
     return f" ({'; '.join(notes)})" if notes else ""

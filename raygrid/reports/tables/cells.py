@@ -14,14 +14,14 @@ from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
 from raygrid.literature.printed import Printed, flat
 from raygrid.reports.statistics import average, confidence, paper_error, spread, wilson
-from raygrid.reports.tables.trial_lines import AXES, DETECTION, TARGETS, Line
+from raygrid.reports.tables.trial_lines import AXES, DETECTION_FIELDS, TARGET_FIELDS, TrialLine
 from raygrid.storage.results import precedence
 from raygrid.trials.result import DATA_MARKS, beside_data
 
-Key = tuple[Any, ...]
+CellKey = tuple[Any, ...]
 """The values of AXES, in that order."""
 
-NOISE = {"final_acc": 0.06, "peak_acc": 0.12, "target_success": 0.09, "psnr": 1.0}
+PUBLISHED_NOISE = {"final_acc": 0.06, "peak_acc": 0.12, "target_success": 0.09, "psnr": 1.0}
 """Differences to a paper that are always taken for noise; a peak is a maximum over noisy epochs."""
 
 
@@ -84,15 +84,15 @@ class Cell:
         )
 
 
-def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:
+def cells_of(lines: Iterable[TrialLine], metric: str) -> dict[CellKey, Cell]:
     """All cells of trials by their axes; a trial that was run twice counts once, its last line.
 
     A cell is of one version of each method and of the same data: those of its newest trial that
     came to an end.
     """
     lines = list(lines)
-    newest, others = _newest(lines), defaultdict[Key, set[Any]](set)
-    last: dict[Key, Line] = {}
+    newest, others = _newest(lines), defaultdict[CellKey, set[Any]](set)
+    last: dict[CellKey, TrialLine] = {}
     for line in lines:
         key = tuple(line[axis] for axis in (*AXES, "seed"))
         if line["made_with"] not in ("", newest.get(key[:-1])):
@@ -100,13 +100,13 @@ def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:
             continue
         last.pop(key, None)  # it takes the place of its last line, also in the order
         last[key] = line
-    groups: dict[Key, list[Line]] = defaultdict(list)
+    groups: dict[CellKey, list[TrialLine]] = defaultdict(list)
     for key, line in last.items():
         groups[key[:-1]].append(line)
     return {key: _cell(key, group, metric, len(others[key])) for key, group in groups.items()}
 
 
-def _newest(lines: Iterable[Line]) -> dict[Key, str]:
+def _newest(lines: Iterable[TrialLine]) -> dict[CellKey, str]:
     """By axes what the newest trial that came to an end was made with, of those that say it.
 
     One that failed since with another version takes away nothing; see `precedence`.
@@ -115,7 +115,7 @@ def _newest(lines: Iterable[Line]) -> dict[Key, str]:
     return {tuple(line[axis] for axis in AXES): line["made_with"] for line in said}
 
 
-def _cell(key: Key, trials: list[Line], metric: str, left_out: int) -> Cell:
+def _cell(key: CellKey, trials: list[TrialLine], metric: str, left_out: int) -> Cell:
     status = [trial["status"] for trial in trials]
     done = [trial for trial in trials if trial["status"] == "done"]
     final = _known(done, "final_acc")
@@ -143,13 +143,13 @@ def _cell(key: Key, trials: list[Line], metric: str, left_out: int) -> Cell:
     if never:
         cell = dataclasses.replace(cell, facts={**cell.facts, "never": never})
     values = _known(done, metric)
-    counts = {} if metric in DETECTION else _known(done, "n_test")
+    counts = {} if metric in DETECTION_FIELDS else _known(done, "n_test")
     images = next(iter(counts.values()), 0)
     found = lookup.find(trials[0]["spec"], metric)
     return with_published(with_values(cell, values, int(images)), found)
 
 
-def _known(trials: Iterable[Line], field: str) -> dict[int, float]:
+def _known(trials: Iterable[TrialLine], field: str) -> dict[int, float]:
     """The values that are there, by seed; a frame's lines have NaN for those that are not."""
     values = ((trial["seed"], trial[field]) for trial in trials)
     return {seed: float(v) for seed, v in values if v is not None and not math.isnan(v)}
@@ -166,7 +166,7 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
     low, high, interval = confidence(numbers, images if cell.metric.endswith("_acc") else 0)
     if share and low is not None and high is not None:
         low, high = max(0.0, low), min(1.0, high)  # Student's t knows no end, an accuracy does
-    if cell.metric in TARGETS and mean is not None:
+    if cell.metric in TARGET_FIELDS and mean is not None:
         std = paper_error(mean, len(numbers))
         low, high, interval = *wilson(mean, len(numbers)), "wilson"
     return dataclasses.replace(
@@ -202,4 +202,4 @@ def beyond_noise(cell: Cell, value: float, std: float | None) -> bool:
     if cell.value is None:
         return False
     sigma = math.hypot(cell.std or 0.0, std or 0.0)
-    return abs(cell.value - value) > max(NOISE.get(cell.metric, 0.06), 3 * sigma) + 1e-9
+    return abs(cell.value - value) > max(PUBLISHED_NOISE.get(cell.metric, 0.06), 3 * sigma) + 1e-9

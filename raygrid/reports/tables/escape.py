@@ -61,7 +61,7 @@ _LETTERS = "ßæœøłÆŒØŁ§©£¶¡¿"
 """What the fonts that LaTeX takes by itself have beyond ASCII."""
 _JOINED = re.compile(r"(?<=[-`'?!,])(?=[-`',])")
 """Between signs that fonts would draw as one other sign, as a dash for two hyphens."""
-LONGEST = 16  # letters of a word that stay together where lines may break
+UNBROKEN_LETTERS = 16  # letters of a word that stay together where lines may break
 
 
 def escape(text: str) -> str:
@@ -80,10 +80,14 @@ def escape_lines(text: str) -> str:
 
 def _pieces(word: str) -> list[str]:
     """A long word after its signs of punctuation, and where it has none for long."""
-    if len(word) <= LONGEST:
+    if len(word) <= UNBROKEN_LETTERS:
         return [word]
     parts = re.findall(r"[^/_,(+=:.;|-]*[/_,(+=:.;|-]+|[^/_,(+=:.;|-]+$", word)
-    return [part[n : n + LONGEST] for part in parts for n in range(0, len(part), LONGEST)]
+    return [
+        part[n : n + UNBROKEN_LETTERS]
+        for part in parts
+        for n in range(0, len(part), UNBROKEN_LETTERS)
+    ]
 
 
 def _escaped(char: str) -> str:

@@ -9,28 +9,27 @@ import pandas as pd
 from raygrid.core.errors import DataError
 from raygrid.reports.tables.trial_lines import (
     AXES,
-    FIELDS,
-    NUMBERS,
-    Line,
-    Row,
+    LINE_FIELDS,
+    NUMBER_FIELDS,
+    ResultRow,
+    TrialLine,
     trial_line,
     trial_lines,
 )
+from raygrid.storage.results import ACCURACY_FIELDS
 
-SHARES = ("final_acc", "peak_acc", "last_acc", "knn_peak", "probe_peak", "probe_final")
-"""The accuracies of a line."""
-HEAD = (*AXES, "seed", "status", "other_data")
+EPOCH_LINE_FIELDS = (*AXES, "seed", "status", "other_data")
 """What an epoch's line has of its trial's."""
 
 
-def frame(rows: Iterable[Row]) -> pd.DataFrame:
+def frame(rows: Iterable[ResultRow]) -> pd.DataFrame:
     """The lines of `trial_lines`, one a row; a number that is not there is NaN."""
-    table = pd.DataFrame(trial_lines(rows), columns=list(FIELDS))
-    table[list(NUMBERS)] = table[list(NUMBERS)].apply(pd.to_numeric)
+    table = pd.DataFrame(trial_lines(rows), columns=list(LINE_FIELDS))
+    table[list(NUMBER_FIELDS)] = table[list(NUMBER_FIELDS)].apply(pd.to_numeric)
     return table
 
 
-def lines_of(table: pd.DataFrame) -> list[Line]:
+def lines_of(table: pd.DataFrame) -> list[TrialLine]:
     """The lines that a frame was made of, also where rows were chosen from it.
 
     Raises DataError for a frame of other columns, and for accuracies that are no fractions.
@@ -40,7 +39,7 @@ def lines_of(table: pd.DataFrame) -> list[Line]:
             f"the frame lacks the columns {', '.join(lacking)}; allowed are the frame of a run "
             "(Run.df) and rows chosen from it"
         )
-    for name in SHARES:
+    for name in ACCURACY_FIELDS:
         if name in table and bool((odd := pd.to_numeric(table[name]).abs() > 1).any()):
             raise DataError(
                 f"{name} of the frame is {table[name][odd].iloc[0]:g}, allowed are fractions from "
@@ -50,14 +49,14 @@ def lines_of(table: pd.DataFrame) -> list[Line]:
     return [{str(name): value for name, value in record.items()} for record in records]
 
 
-def curves(rows: Iterable[Row]) -> pd.DataFrame:
+def curves(rows: Iterable[ResultRow]) -> pd.DataFrame:
     """One line an epoch and trial: the axes, seed, epoch (from 1) and what the epoch measured."""
     lines = []
     for row in rows:
         if row.get("derived_from") or not row.get("history"):
             continue
         head = trial_line(row)
-        axes = {name: head[name] for name in HEAD}
+        axes = {name: head[name] for name in EPOCH_LINE_FIELDS}
         for number, epoch in enumerate(row["history"], 1):
             lines.append({**axes, **epoch, "epoch": number})
-    return pd.DataFrame(lines, columns=None if lines else [*HEAD, "epoch"])
+    return pd.DataFrame(lines, columns=None if lines else [*EPOCH_LINE_FIELDS, "epoch"])

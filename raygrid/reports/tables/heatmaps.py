@@ -14,20 +14,22 @@ from matplotlib.image import AxesImage
 from raygrid.core.lazy import np
 from raygrid.core.text import decimal
 from raygrid.literature.printed import Printed
-from raygrid.reports.drawing import GUESSING, NAME, blank, bright, folded, name_ticks
+from raygrid.reports.drawing import GUESSING_COLOR, NAME_LETTERS, blank, bright, folded, name_ticks
 from raygrid.reports.tables.blocks import blocks
 from raygrid.reports.tables.cell_text import attained, bounded, marks, measured_text, number
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
 
-TALL, LINE, NARROWEST = 0.3, 0.11, 0.66  # inches: of a cell, each small line, its width
-LETTERS = 16  # of a small line; what is longer stands in several
-ROOM = 7.0  # inches for the cells of a row; further columns stand in a block below
-EDGE, FOOT, SCALE = 0.1, 0.3, 0.85  # inches at the left, below, and for the scale of colors
-ALONG = 0.055  # inches of a letter of the scale's label
-COLORS = "viridis"
-SCALES = {
+CELL_INCHES, SMALL_LINE_INCHES = 0.3, 0.11  # the height of a cell, and of each small line
+LEAST_CELL_INCHES = 0.66  # the least width of a cell
+SMALL_LINE_LETTERS = 16  # of a small line; what is longer stands in several
+ROW_INCHES = 7.0  # inches for the cells of a row; further columns stand in a block below
+EDGE_INCHES, FOOT_INCHES = 0.1, 0.3  # at the left, and below
+SCALE_INCHES = 0.85  # for the scale of colors
+SCALE_LETTER_INCHES = 0.055  # inches of a letter of the scale's label
+COLOR_MAP = "viridis"
+SCALE_LABELS = {
     "target_success": "success on the target (%)",
     "detection_acc": "share of images (%)",
 }
@@ -48,13 +50,15 @@ class Sizes:
 def heatmap(panel: Panel) -> Figure:
     """The panel as colors and numbers; many columns stand in several blocks, one below another."""
     sizes = _sizes(panel)
-    parts = blocks(panel.columns, max(2, int(ROOM / sizes.cell)))
+    parts = blocks(panel.columns, max(2, int(ROW_INCHES / sizes.cell)))
     tall, most = sizes.tall * len(panel.rows), max(map(len, parts))
     label = _label(panel, tall)
-    width = max(sizes.left + sizes.cell * most + SCALE + LINE * label.count("\n"), 4.2)
+    width = max(
+        sizes.left + sizes.cell * most + SCALE_INCHES + SMALL_LINE_INCHES * label.count("\n"), 4.2
+    )
     title = folded(panel.title, int(13 * width))
     top = sizes.top + 0.16 * title.count("\n")
-    height = top + len(parts) * (sizes.heads + tall) + FOOT
+    height = top + len(parts) * (sizes.heads + tall) + FOOT_INCHES
     figure = blank(width, height)
     for place, columns in enumerate(parts):
         low = height - top - (place + 1) * (sizes.heads + tall)
@@ -65,8 +69,10 @@ def heatmap(panel: Panel) -> Figure:
             right = sizes.left + wide + 0.12
             strip = (right / width, low / height, 0.14 / width, tall / height)
             _scale(figure.add_axes(strip), image, panel.chance, label)
-    figure.text(EDGE / width, 0.08 / height, _foot(panel), fontsize=6.5, color="#444444")
-    figure.suptitle(title, x=EDGE / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=9)
+    figure.text(EDGE_INCHES / width, 0.08 / height, _foot(panel), fontsize=6.5, color="#444444")
+    figure.suptitle(
+        title, x=EDGE_INCHES / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=9
+    )
     return figure
 
 
@@ -79,11 +85,12 @@ def _sizes(panel: Panel) -> Sizes:
         0.062 * max(len(main) for main, _ in texts), 0.052 * max(map(len, lines), default=0)
     )
     return Sizes(
-        left=0.25 + 0.075 * min(NAME, max(map(len, names))),
-        cell=max(NARROWEST, longest + 0.1),
-        tall=TALL + LINE * max(under.count("\n") + bool(under) for _, under in texts),
+        left=0.25 + 0.075 * min(NAME_LETTERS, max(map(len, names))),
+        cell=max(LEAST_CELL_INCHES, longest + 0.1),
+        tall=CELL_INCHES
+        + SMALL_LINE_INCHES * max(under.count("\n") + bool(under) for _, under in texts),
         top=0.3,
-        heads=0.25 + 0.05 * min(NAME, max(map(len, heads))),
+        heads=0.25 + 0.05 * min(NAME_LETTERS, max(map(len, heads))),
     )
 
 
@@ -96,7 +103,7 @@ def _block(axes: Axes, panel: Panel, columns: Sequence[str]) -> AxesImage:
             for line in cells
         ]
     )
-    image = axes.imshow(values, cmap=COLORS, vmin=0, vmax=100, aspect="auto")
+    image = axes.imshow(values, cmap=COLOR_MAP, vmin=0, vmax=100, aspect="auto")
     axes.set_facecolor("#e4e4e4")
     rows, heads = ([head(panel, name) for name in side] for side in (panel.rows, columns))
     name_ticks(axes.yaxis, range(len(rows)), rows, fontsize=8)
@@ -112,8 +119,8 @@ def _block(axes: Axes, panel: Panel, columns: Sequence[str]) -> AxesImage:
 
 def _label(panel: Panel, tall: float) -> str:
     """What the scale is called, in lines that a scale of so many inches has room for."""
-    name = SCALES.get(panel.metric, "accuracy (%)")
-    return folded(name, max(8, int(tall / ALONG)))
+    name = SCALE_LABELS.get(panel.metric, "accuracy (%)")
+    return folded(name, max(8, int(tall / SCALE_LETTER_INCHES)))
 
 
 def _scale(strip: Axes, image: AxesImage, chance: float | None, label: str) -> None:
@@ -122,7 +129,7 @@ def _scale(strip: Axes, image: AxesImage, chance: float | None, label: str) -> N
     strip.tick_params(labelsize=7)
     strip.set_ylabel(label, fontsize=7)
     if chance is not None:
-        strip.axhline(100 * chance, color=GUESSING, lw=2)
+        strip.axhline(100 * chance, color=GUESSING_COLOR, lw=2)
 
 
 def _foot(panel: Panel) -> str:
@@ -142,7 +149,7 @@ def _write(axes: Axes, spot: tuple[int, int], panel: Panel, cell: Cell | None) -
     if cell is None or cell.value is None:
         axes.text(x, y, text.replace(", ", "\n"), fontsize=6.5, **style)
         return
-    color = "black" if bright(colormaps[COLORS](float(cell.value))) else "white"
+    color = "black" if bright(colormaps[COLOR_MAP](float(cell.value))) else "white"
     if under:
         axes.text(x, y - 0.02, under, fontsize=6.5, color=color, **{**style, "va": "top"})
         style["va"] = "bottom"
@@ -163,13 +170,13 @@ def _texts(panel: Panel, cell: Cell | None) -> tuple[str, str]:
 def _under(cell: Cell) -> str:
     """The small lines of a cell: what won, seeds short of the plan, the paper."""
     won = attained(cell)
-    parts = [won if len(won) <= LETTERS else won.replace(", ", "\n")] if won else []
+    parts = [won if len(won) <= SMALL_LINE_LETTERS else won.replace(", ", "\n")] if won else []
     if cell.n < cell.of:
         parts.append(f"n={cell.n}/{cell.of}")
     if printed := own_number(cell):
         parts.append(f"[{decimal(printed.value, 1, 2)}]{marks(printed)}")
     said = " ".join(parts)
-    return said if len(said) <= LETTERS else "\n".join(parts)
+    return said if len(said) <= SMALL_LINE_LETTERS else "\n".join(parts)
 
 
 def own_number(cell: Cell | None) -> Printed | None:

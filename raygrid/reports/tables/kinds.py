@@ -10,12 +10,11 @@ from typing import Any
 from raygrid.core.errors import SpecError, unknown
 from raygrid.reports.tables import builders, success
 from raygrid.reports.tables.cells import Cell, cells_of
-from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel, Table, order
+from raygrid.reports.tables.layout import ACCURACIES, MEASURE_NAMES, Panel, Table, order
 from raygrid.reports.tables.rectangle import with_facts
-from raygrid.reports.tables.trial_lines import DETECTION, Line
+from raygrid.reports.tables.trial_lines import DETECTION_FIELDS, VICTIM_AXES, TrialLine
 
-Cells = Iterable[Cell]
-BUDGET = ("method", "budget", "norm", "size")
+BUDGET_FIELDS = ("method", "budget", "norm", "size")
 
 
 def _as_it_is(cell: Cell) -> Mapping[str, Any]:
@@ -36,13 +35,13 @@ class Kind:
     metrics: tuple[str, ...] = ()
     needs: str = "finished trials"
     shown_as: Callable[[Cell], Mapping[str, Any]] = _as_it_is
-    takes: tuple[str, ...] = tuple(NAMES)
+    takes: tuple[str, ...] = tuple(MEASURE_NAMES)
 
 
 class CellSource:
     """The cells of trials by metric, each made once however many tables need them."""
 
-    def __init__(self, lines: Iterable[Line]) -> None:
+    def __init__(self, lines: Iterable[TrialLine]) -> None:
         self.lines = list(lines)
         self._cells: dict[str, list[Cell]] = {}
 
@@ -53,18 +52,18 @@ class CellSource:
         return self._cells[metric]
 
 
-def table(kind: str, trials: Iterable[Line] | CellSource, metric: str = "final_acc") -> Table:
+def table(kind: str, trials: Iterable[TrialLine] | CellSource, metric: str = "final_acc") -> Table:
     """A table of one kind from trials (`reports.tables.trial_lines.trial_lines`).
 
     It has one panel for each set of trials that may be compared: never two datasets, protocols or
     selections in one. Raises SpecError for an unknown kind or metric, and for one that the kind
     does not take. No panels: nothing to compare.
     """
-    if kind not in KINDS:
-        raise SpecError(unknown("kind of table", kind, KINDS))
-    if metric not in NAMES:
-        raise SpecError(unknown("metric", metric, NAMES))
-    how = KINDS[kind]
+    if kind not in TABLE_KINDS:
+        raise SpecError(unknown("kind of table", kind, TABLE_KINDS))
+    if metric not in MEASURE_NAMES:
+        raise SpecError(unknown("metric", metric, MEASURE_NAMES))
+    how = TABLE_KINDS[kind]
     if metric not in how.takes:
         takes = ", ".join(how.takes)
         raise SpecError(f"a table {kind!r} is made of one of {takes}, not of {metric!r}")
@@ -75,17 +74,17 @@ def table(kind: str, trials: Iterable[Line] | CellSource, metric: str = "final_a
     return Table(kind, how.caption, tuple(p for p in built if p is not None), how.needs)
 
 
-def all_tables(trials: Iterable[Line] | CellSource) -> list[Table]:
-    """Every table that the trials suffice for, in the order of KINDS."""
+def all_tables(trials: Iterable[TrialLine] | CellSource) -> list[Table]:
+    """Every table that the trials suffice for, in the order of TABLE_KINDS."""
     source = trials if isinstance(trials, CellSource) else CellSource(trials)
-    return [found for kind in KINDS if (found := table(kind, source)).panels]
+    return [found for kind in TABLE_KINDS if (found := table(kind, source)).panels]
 
 
-def _with_budget(lines: Iterable[Line], cells: Cells) -> list[Cell]:
+def _with_budget(lines: Iterable[TrialLine], cells: Iterable[Cell]) -> list[Cell]:
     """Cells that know the parts of their attack: method, budget, norm, size."""
     known: dict[str, dict[str, Any]] = {}
     for line in lines:
-        known.setdefault(line["attack"], {name: line[name] for name in BUDGET})
+        known.setdefault(line["attack"], {name: line[name] for name in BUDGET_FIELDS})
     return [with_facts(c, **known[c.axes["attack"]]) for c in cells]
 
 
@@ -125,10 +124,9 @@ def _selections(
         yield {**where, "selection": selection}, chosen
 
 
-_VICTIM = ("dataset", "protocol", "architecture", "learner")
-KINDS: dict[str, Kind] = {
+TABLE_KINDS: dict[str, Kind] = {
     "defense": Kind(
-        (*_VICTIM, "poison_ratio"), "Attacks against defenses.", builders.defense_panel
+        (*VICTIM_AXES, "poison_ratio"), "Attacks against defenses.", builders.defense_panel
     ),
     "transfer": Kind(
         ("dataset", "protocol", "learner", "poison_ratio", "defense"),
@@ -148,19 +146,19 @@ KINDS: dict[str, Kind] = {
         takes=ACCURACIES,
     ),
     "ratio": Kind(
-        (*_VICTIM, "defense"),
+        (*VICTIM_AXES, "defense"),
         "Accuracy over the poisoned share.",
         builders.ratio_panel,
         needs="an attack at two poison ratios",
     ),
     "budget": Kind(
-        (*_VICTIM, "poison_ratio", "defense", "norm"),
+        (*VICTIM_AXES, "poison_ratio", "defense", "norm"),
         "Accuracy over the budget.",
         builders.budget_panel,
         needs="an attack at two budgets",
     ),
     "jpeg-quality": Kind(
-        (*_VICTIM, "poison_ratio"),
+        (*VICTIM_AXES, "poison_ratio"),
         "Accuracy over the quality of JPEG compression.",
         builders.quality_panel,
         needs="an attack under jpeg at two qualities",
@@ -171,22 +169,22 @@ KINDS: dict[str, Kind] = {
         "control is a clean victim of the same set-ups, asked with the same trigger; p: exact "
         "McNemar.",
         builders.success_panel,
-        metrics=success.METRICS,
+        metrics=success.SUCCESS_METRICS,
         needs="trials of attacks on a target",
     ),
     "peak": Kind(
-        (*_VICTIM, "poison_ratio", "defense"),
+        (*VICTIM_AXES, "poison_ratio", "defense"),
         "Highest accuracy over the epochs (chosen on the test set) against the last one; epochs "
         "until the training loss is below 0.5, none where smoothed labels keep it above.",
         builders.peak_panel,
         metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
     ),
     "detection": Kind(
-        (*_VICTIM, "defense"),
+        (*VICTIM_AXES, "defense"),
         "Poisoned images that a detector finds among the training images, at each poisoned share. "
         "False positives: the share of clean images that are flagged.",
         builders.detection_panel,
-        metrics=DETECTION,
+        metrics=DETECTION_FIELDS,
         needs="trials with a defense that looks for poisoned images",
     ),
 }

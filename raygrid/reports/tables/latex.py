@@ -13,13 +13,15 @@ from raygrid.reports.tables.notes import head, notes
 from raygrid.reports.tables.render import written_lines
 
 PREAMBLE = r"% Needs \usepackage{booktabs,graphicx} in the preamble."
-NOTES = r"  \parbox{\linewidth}{\footnotesize\raggedright"
-LINE = 345.0  # points between the margins of LaTeX's `article`
-SMALL = 0.85  # as wide as in text: letters of \footnotesize, for tables of several blocks
-LEAST = 0.88  # as far as these may be scaled down for a column more: to 7 points
-GAP, CHAR, NARROW = 12.0, 5.2, 3.0  # points between columns, and of letters at size 10
-LINES = 40  # of text that a page holds beside its captions
-HEADS, FINE = 3, 100  # lines that rules and heads take; letters of a line of small notes
+NOTES_BOX = r"  \parbox{\linewidth}{\footnotesize\raggedright"
+LINE_POINTS = 345.0  # points between the margins of LaTeX's `article`
+SMALL_SCALE = 0.85  # as wide as in text: letters of \footnotesize, for tables of several blocks
+LEAST_SCALE = 0.88  # as far as these may be scaled down for a column more: to 7 points
+COLUMN_GAP_POINTS = 12.0  # between columns
+CHAR_POINTS, NARROW_POINTS = 5.2, 3.0  # of letters at size 10, and of narrow ones
+PAGE_LINES = 40  # of text that a page holds beside its captions
+HEAD_LINES = 3  # that rules and heads take
+NOTE_LETTERS = 100  # of a line of small notes
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def _title(panel: Panel, more: str) -> str:
 def _float(caption: str, label: str, pieces: Sequence[_Piece]) -> str:
     parts = [piece.text for piece in pieces if not piece.note]
     if said := [piece.text for piece in pieces if piece.note]:
-        parts.append("\n".join([NOTES, *said, "  }"]))
+        parts.append("\n".join([NOTES_BOX, *said, "  }"]))
     body = "\n  \\par\\medskip\n".join(parts)
     return rf"""\begin{{table}}
   \centering
@@ -76,7 +78,7 @@ def _pages(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
     """Pieces in their order, as many on a page as it holds."""
     pages: list[list[_Piece]] = [[]]
     for piece in pieces:
-        if pages[-1] and sum(each.lines for each in pages[-1]) + piece.lines > LINES:
+        if pages[-1] and sum(each.lines for each in pages[-1]) + piece.lines > PAGE_LINES:
             pages.append([])
         pages[-1].append(piece)
     return pages
@@ -88,20 +90,20 @@ def _tabulars(panel: Panel) -> Iterator[_Piece]:
     shown = [heads, *written_lines(panel, lambda text, bold, underlined: text)]
     widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
     size, parts = r"\normalsize", [list(range(len(panel.columns)))]
-    if sum(widths) + GAP * len(widths) > LINE:
-        label, *others = (SMALL * width + GAP for width in widths)
-        size, parts = r"\footnotesize", blocks_within(others, LINE / LEAST - label)
+    if sum(widths) + COLUMN_GAP_POINTS * len(widths) > LINE_POINTS:
+        label, *others = (SMALL_SCALE * width + COLUMN_GAP_POINTS for width in widths)
+        size, parts = r"\footnotesize", blocks_within(others, LINE_POINTS / LEAST_SCALE - label)
     body = [[escape(line[0]), *line[1:]] for line in written_lines(panel, _emphasized)]
     for columns in parts:
         kept = [0, *(number + 1 for number in columns)]
-        for rows in blocks(body, LINES - HEADS):
+        for rows in blocks(body, PAGE_LINES - HEAD_LINES):
             made = _tabular([escape(heads[n]) for n in kept], [[r[n] for n in kept] for r in rows])
-            yield _Piece(f"  {size}\n{made}", HEADS + len(rows))
+            yield _Piece(f"  {size}\n{made}", HEAD_LINES + len(rows))
 
 
 def _width(text: str) -> float:
     """About how many points a text takes."""
-    return sum(NARROW if char in " .,;:[]()|'!ijlft-*" else CHAR for char in text)
+    return sum(NARROW_POINTS if char in " .,;:[]()|'!ijlft-*" else CHAR_POINTS for char in text)
 
 
 def _tabular(heads: list[str], rows: list[list[str]]) -> str:
@@ -120,7 +122,9 @@ def _tabular(heads: list[str], rows: list[list[str]]) -> str:
 def _notes(lines: Iterable[str]) -> Iterator[_Piece]:
     """What a reader has to know, in small letters; each note a paragraph."""
     for line in lines:
-        yield _Piece(f"    {escape_lines(line)}\\par", math.ceil(len(line) / FINE), note=True)
+        yield _Piece(
+            f"    {escape_lines(line)}\\par", math.ceil(len(line) / NOTE_LETTERS), note=True
+        )
 
 
 def _emphasized(text: str, bold: bool, underlined: bool) -> str:

@@ -14,14 +14,14 @@ from raygrid.core.registry import cached
 from raygrid.core.spec import Part
 from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
-from raygrid.literature.names import SIX
+from raygrid.literature.names import SIX_LEARNERS
 from raygrid.literature.printed import Apart
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.trial_lines import SCREENING, tier
 from raygrid.trials import contest, privileges
 
-FIRST = ("clean", "none", "standard", *SIX)
-NAMES = {
+FIRST_NAMES = ("clean", "none", "standard", *SIX_LEARNERS)
+MEASURE_NAMES = {
     "final_acc": "test accuracy after the last epoch",
     "peak_acc": "highest test accuracy over the epochs",
     "target_success": "success on the target",
@@ -29,18 +29,18 @@ NAMES = {
 }
 ACCURACIES = ("final_acc", "peak_acc")
 """Measures that a victim without any knowledge gets right by chance."""
-SUCCESSES = ("target_success",)
+SUCCESS_MEASURES = ("target_success",)
 """Measures of which an attack wants much and a defense little."""
-NORMS = ("base_l2", "l2", "linf", "linf_max")
+NORM_MEASURES = ("base_l2", "l2", "linf", "linf_max")
 """Of the perturbations that a D-VAE found, and of the poison that it found them in."""
-ANSWERS = {
+QUESTION_MEASURES = {
     "pgd_whitebox_acc": "accuracy on test images attacked through the victim itself",
     "pgd_blackbox_acc": "accuracy on test images attacked through the victim of another seed",
     "attack_transfer_rate": "share of poisoned images that a clean victim gets wrong",
     "clean_train_acc": "accuracy on a training set",
     "poisoned_train_acc": "accuracy on a training set",
     "psnr": "PSNR of purified against stored training images",
-    **dict.fromkeys(NORMS, "size of perturbations"),
+    **dict.fromkeys(NORM_MEASURES, "size of perturbations"),
     "minutes_dvae_training": "time to fit the purifier",
     "minutes_inference": "time to put the training set through it",
     "minutes_classifier_training": "time to train the victim",
@@ -49,8 +49,8 @@ ANSWERS = {
 """What finished trials are asked for, beside the measures of their rows."""
 UNITS = {
     **dict.fromkeys(("psnr", "psnr_pooled"), "dB"),
-    **dict.fromkeys(NORMS, "units of the pixel range [0, 1]"),
-    **{name: "minutes" for name in ANSWERS if name.startswith("minutes")},
+    **dict.fromkeys(NORM_MEASURES, "units of the pixel range [0, 1]"),
+    **{name: "minutes" for name in QUESTION_MEASURES if name.startswith("minutes")},
 }
 """Of measures that are no share."""
 SELECTIONS = {
@@ -164,7 +164,7 @@ class Panel:
     @property
     def _helps(self) -> float:
         """The sign of what a defense wants: accuracies high, an attack's success low."""
-        return -1.0 if self.metric in SUCCESSES else 1.0
+        return -1.0 if self.metric in SUCCESS_MEASURES else 1.0
 
     def _attacks(self, row: str) -> bool:
         """Whether a row is an attack and no control."""
@@ -244,6 +244,6 @@ class Table:
 def order(label: str) -> tuple[Any, ...]:
     """Sorts labels: the controls first, then by name, numbers by value (resnet18, resnet101)."""
     head = label.split(" ")[0]
-    rank = FIRST.index(head) if head in FIRST else len(FIRST)
+    rank = FIRST_NAMES.index(head) if head in FIRST_NAMES else len(FIRST_NAMES)
     pieces = re.split(r"(\d+(?:\.\d+)?)", label)
     return rank, [(0, float(p), "") if p[:1].isdigit() else (1, 0.0, p) for p in pieces if p]

@@ -12,7 +12,7 @@ from raygrid.core.registry import cached
 from raygrid.literature.lookup import KINDS
 from raygrid.nn.recipes import Recipe
 
-OF_SEED = ("seed", "priors", "setup")
+SEED_PARTS = ("seed", "priors", "setup")
 """Parts of `Trial.resolved` that hang on the seed: a bridge is fitted to the seed's own poison."""
 REGISTRIES = {registry.kind: registry for registry in KINDS}
 
@@ -27,7 +27,7 @@ def made_with(resolved: Mapping[str, Any]) -> str:
         return ""
     rule = resolved.get("setup") or {}
     setup = {name: value for name, value in rule.items() if name != "number"}
-    kept = {name: _short(name, part) for name, part in resolved.items() if name not in OF_SEED}
+    kept = {name: _short(name, part) for name, part in resolved.items() if name not in SEED_PARTS}
     return key_of({**kept, "setup": setup})
 
 

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from raygrid.core.text import first_line
-from raygrid.reports.statistics import TWO
+from raygrid.reports.statistics import TWO_SEED_WIDTH
 from raygrid.reports.tables.cell_text import marks, number
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import (
-    ANSWERS,
-    NAMES,
+    MEASURE_NAMES,
+    QUESTION_MEASURES,
     SELECTIONS,
     UNITS,
     Panel,
@@ -112,7 +112,7 @@ def _spread(panel: Panel, cells: list[Cell]) -> list[str]:
         cut = "; an accuracy's ends at 0 and 100 %" * any(map(_ends, cells))
         lines.append(f"In round brackets: 95 % interval ({said}{cut}).")
         if any(cell.interval == "t" and cell.n == 2 for cell in cells):
-            lines.append(f"Of two seeds it is the mean ± {TWO} standard deviations.")
+            lines.append(f"Of two seeds it is the mean ± {TWO_SEED_WIDTH} standard deviations.")
     return lines
 
 
@@ -165,7 +165,11 @@ def notes(
     """
     cells = list(panel.cells.values())
     of = max((cell.of for cell in cells), default=0)
-    name = "accuracies" if table.kind == "peak" else {**NAMES, **ANSWERS}[panel.metric]
+    name = (
+        "accuracies"
+        if table.kind == "peak"
+        else {**MEASURE_NAMES, **QUESTION_MEASURES}[panel.metric]
+    )
     spread, unit = "sample standard deviation", "seed"
     if panel.metric == "target_success":
         spread, unit = "the benchmark's standard error", "set-up"

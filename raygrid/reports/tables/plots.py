@@ -9,15 +9,23 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raygrid.core.text import NOTHING
-from raygrid.reports.drawing import BESIDE, STYLES, blank, folded, mark_chance, name_ticks
+from raygrid.core.text import NO_NUMBER
+from raygrid.reports.drawing import (
+    CURVE_STYLES,
+    LEGEND_LETTERS,
+    blank,
+    folded,
+    mark_chance,
+    name_ticks,
+)
 from raygrid.reports.tables.cell_text import measured_text
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.heatmaps import heatmap, own_number
-from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel
+from raygrid.reports.tables.layout import ACCURACIES, MEASURE_NAMES, Panel
 from raygrid.reports.tables.notes import head
 
-ACROSS, CHAR, GAP = 4.0, 0.065, 0.1  # inches: of an axis beside a legend, a letter, between names
+AXIS_INCHES = 4.0  # of an axis beside a legend
+CHAR_INCHES, NAME_GAP_INCHES = 0.065, 0.1  # of a letter, and between names
 
 
 def picture(panel: Panel) -> Figure:
@@ -42,13 +50,19 @@ def _curves(panel: Panel) -> Figure:
         measured = sum(cell is not None and cell.value is not None for cell in line)
         if control is not None and line[0] is None and measured > 1:
             line[0] = control
-        _curve(axes, spots, line, folded(head(panel, row), BESIDE), STYLES[number_ % len(STYLES)])
+        _curve(
+            axes,
+            spots,
+            line,
+            folded(head(panel, row), LEGEND_LETTERS),
+            CURVE_STYLES[number_ % len(CURVE_STYLES)],
+        )
     if control is not None and control.value is not None:
         axes.axhline(100 * control.value, color="gray", lw=0.8, label="clean")
-    steps = len(heads) * (CHAR * max(map(len, heads)) + GAP)
-    name_ticks(axes.xaxis, spots, heads, fontsize=8, rotation=40 if steps > ACROSS else 0)
+    steps = len(heads) * (CHAR_INCHES * max(map(len, heads)) + NAME_GAP_INCHES)
+    name_ticks(axes.xaxis, spots, heads, fontsize=8, rotation=40 if steps > AXIS_INCHES else 0)
     axes.set_xlabel(across, fontsize=9)
-    axes.set_ylabel(f"{NAMES[panel.metric]} (%)", fontsize=9)
+    axes.set_ylabel(f"{MEASURE_NAMES[panel.metric]} (%)", fontsize=9)
     axes.set_ylim(0, 100)
     if panel.metric in ACCURACIES:
         mark_chance(axes, [str(panel.where["dataset"])])
@@ -58,9 +72,12 @@ def _curves(panel: Panel) -> Figure:
 
 def _spots(numbers: Sequence[float], names: Sequence[str]) -> Sequence[float]:
     """Where numbers stand on an axis: to scale, or in equal steps where names would overlap."""
-    scale = ACROSS / (numbers[-1] - numbers[0]) if len(set(numbers)) > 1 else 0.0
+    scale = AXIS_INCHES / (numbers[-1] - numbers[0]) if len(set(numbers)) > 1 else 0.0
     neighbors = zip(pairwise(numbers), pairwise(names), strict=True)
-    apart = [scale * (b - a) >= CHAR * (len(m) + len(n)) / 2 + GAP for (a, b), (m, n) in neighbors]
+    apart = [
+        scale * (b - a) >= CHAR_INCHES * (len(m) + len(n)) / 2 + NAME_GAP_INCHES
+        for (a, b), (m, n) in neighbors
+    ]
     return numbers if all(apart) else range(len(numbers))
 
 
@@ -69,7 +86,7 @@ def _curve(
 ) -> None:
     known = [(x, c) for x, c in zip(spots, line, strict=True) if c and c.value is not None]
     if not known:
-        axes.plot([], [], style, label=f"{label} ({NOTHING})")
+        axes.plot([], [], style, label=f"{label} ({NO_NUMBER})")
         return
     style = style if len(known) > 1 else style[0]  # no line is known of a single point
     values = [100 * (c.value or 0.0) for _, c in known]

@@ -20,9 +20,9 @@ from raygrid.reports.tables.cell_text import measured_text, quoted
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.notes import head, notes
 
-WIDE = 160  # letters of a line of text that goes to no terminal
-BESIDE = 3  # letters that a column of a grid takes beside its text: blanks and a line
-Style = Callable[[str, bool, bool], str]
+LINE_WIDTH = 160  # letters of a line of text that goes to no terminal
+COLUMN_PADDING = 3  # letters that a column of a grid takes beside its text: blanks and a line
+TextStyle = Callable[[str, bool, bool], str]
 """Text, bold, underlined -> text in the markup of a format."""
 
 
@@ -49,7 +49,7 @@ def _written(panel: Panel) -> Iterator[tuple[str, list[_Written]]]:
         yield head(panel, row), line
 
 
-def written_lines(panel: Panel, style: Style) -> Iterator[list[str]]:
+def written_lines(panel: Panel, style: TextStyle) -> Iterator[list[str]]:
     """The rows of a panel, label first; each cell measured and published."""
     for label, cells in _written(panel):
         line = [label]
@@ -115,7 +115,7 @@ def _grids(panel: Panel, plain: bool, width: float) -> Iterator[RichTable]:
     heads = [Text(panel.down), *(Text(head(panel, column)) for column in panel.columns)]
     lines = list(_rich_lines(panel, plain))
     first, *widths = (
-        max(cell_len(text) for cell in column for text in cell.plain.split("\n")) + BESIDE
+        max(cell_len(text) for cell in column for text in cell.plain.split("\n")) + COLUMN_PADDING
         for column in zip(heads, *lines, strict=True)
     )
     for columns in blocks_within(widths, width - first - 1):
@@ -146,7 +146,7 @@ def _emphasized(text: str, bold: bool, underlined: bool, plain: bool) -> Text:
     return Text(f"**{text}**" if bold else text)
 
 
-def plain_text(table: Table, width: int = WIDE) -> str:
+def plain_text(table: Table, width: int = LINE_WIDTH) -> str:
     """What the terminal shows, without colors."""
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(terminal(table, True, width))
@@ -154,7 +154,7 @@ def plain_text(table: Table, width: int = WIDE) -> str:
 
 
 def show(table: Table) -> None:
-    """Print as wide as the terminal; into a pipe or file, whose width nobody knows, WIDE."""
+    """Print as wide as the terminal; into a pipe or file, whose width nobody knows, LINE_WIDTH."""
     if sys.stdout.isatty():
         console = Console()
         console.print(terminal(table, width=console.width))

@@ -15,8 +15,8 @@ from raygrid.literature import lookup, reference, toxic
 from raygrid.reports.statistics import average, mcnemar, paper_error
 from raygrid.reports.tables.cells import Cell, with_published
 
-METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
-OF_ONE = ("gained", "lost", "p", "winners", "control", "excess", "left_out")
+SUCCESS_METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
+SINGLE_VICTIM_FACTS = ("gained", "lost", "p", "winners", "control", "excess", "left_out")
 """Facts of a victim that say nothing of a mean over several."""
 Placed = list[tuple[str, str, Cell]]
 """Attack, victim, cell."""
@@ -29,7 +29,7 @@ def cells_of_success(cells: list[Cell]) -> Placed:
     over victims that the benchmark prints come as victims of their own.
     """
     by = {(c.axes["attack"], c.axes["architecture"], c.metric): c for c in cells}
-    shown = {k: c for k, c in by.items() if k[2] == METRICS[0] and c.value is not None}
+    shown = {k: c for k, c in by.items() if k[2] == SUCCESS_METRICS[0] and c.value is not None}
     out: Placed = []
     for (attack, victim, _), cell in shown.items():
         control = by.get(("clean", victim, _control_metric(attack)))
@@ -41,7 +41,7 @@ def _control_metric(attack: str) -> str:
     """The clean victim's answer that an attack is held against."""
     name = Part.parse(attack).name
     pasted = ATTACKS[name].pasted if name in ATTACKS else ""
-    return f"target_{pasted}_success" if pasted else METRICS[0]
+    return f"target_{pasted}_success" if pasted else SUCCESS_METRICS[0]
 
 
 def _judged(cell: Cell, control: Cell | None) -> Cell:
@@ -65,7 +65,7 @@ def _printed_means() -> tuple[Part, ...]:
     rows = reference.printed_rows()
     cells = (r["cell"] for r in rows if r["paper"] == "just_how_toxic" and r["cell"])
     parts = (TrialSpec.parse(text).architecture for text in cells)
-    return tuple(dict.fromkeys(part for part in parts if part.name == toxic.MEAN))
+    return tuple(dict.fromkeys(part for part in parts if part.name == toxic.MEAN_OF_VICTIMS))
 
 
 def _means(single: Placed) -> Iterator[tuple[str, str, Cell]]:
@@ -99,7 +99,7 @@ def _mean(cells: list[Cell], part: Part) -> Cell:
         interval="bootstrap over set-ups",
         facts={**bare.facts, **_mean_of_controls(cells, mean)},
     )
-    return with_published(cell, lookup.find(cell.spec(), METRICS[0]))
+    return with_published(cell, lookup.find(cell.spec(), SUCCESS_METRICS[0]))
 
 
 def _without_success(cells: list[Cell], part: Part) -> Cell:
@@ -116,7 +116,7 @@ def _without_success(cells: list[Cell], part: Part) -> Cell:
         diverged=sum(cell.diverged for cell in cells),
         stopped=sum(cell.stopped for cell in cells),
         why=next((cell.why for cell in cells if cell.why), None),
-        facts={k: v for one in cells for k, v in one.facts.items() if k not in OF_ONE},
+        facts={k: v for one in cells for k, v in one.facts.items() if k not in SINGLE_VICTIM_FACTS},
     )
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from raygrid.core.text import first_line
 from raygrid.reports.tables.layout import Table
 
-COLUMNS = (
+TABLE_COLUMNS = (
     *("kind", "dataset", "attack", "poison_ratio", "defense", "architecture", "learner"),
     *("protocol", "metric", "value", "std", "low", "high", "n", "of", "seeds"),
     *("final_acc", "peak_acc", "published", "source"),
 )
 """Columns of every table."""
-OPTIONAL = (
+OPTIONAL_COLUMNS = (
     *("published_std", "apart", "contradicting", "differs", "suspect", "published_note"),
     *("failed", "diverged", "stopped", "never", "missing", "fewer_seeds", "why"),
     *("selection", "winners", "worst_learner", "worst_learners", "drop", "control", "p"),
@@ -32,9 +32,11 @@ def csv_text(table: Table) -> str:
     that have a value. The JSON form has all that is known of a cell, values by seed among it.
     """
     lines = [_line(cell) for cell in table.cells]
-    more = [name for name in OPTIONAL if any(line.get(name) for line in lines)]
+    more = [name for name in OPTIONAL_COLUMNS if any(line.get(name) for line in lines)]
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*COLUMNS, *more], extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(
+        out, [*TABLE_COLUMNS, *more], extrasaction="ignore", lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()

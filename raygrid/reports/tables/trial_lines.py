@@ -19,54 +19,57 @@ from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.made_with import made_with
 from raygrid.trials.contest import PLAIN_DEFENSES
-from raygrid.trials.result import DATA_MARKS, HALF, data_facts, own_marks
+from raygrid.trials.result import DATA_MARKS, HALF_LOSS, data_facts, own_marks
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
-AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
-MEASURED = (
+VICTIM_AXES = ["dataset", "protocol", "architecture", "learner"]
+AXES = [*VICTIM_AXES, "poison_ratio", "defense", "attack"]
+MEASURED_FIELDS = (
     *("final_acc", "peak_acc", "peak_epoch", "knn_peak", "probe_peak", "probe_final"),
     *("last_acc", "selected_epoch"),
 )
-PLAIN = [
-    *("spec", "key", "status", *MEASURED, "stopped_early", "epochs_run", "epochs_planned"),
+PLAIN_FIELDS = [
+    *("spec", "key", "status", *MEASURED_FIELDS, "stopped_early", "epochs_run", "epochs_planned"),
     *("epochs_to_half", "seconds", "derived_from", "winner", "finished"),
 ]
-VALUES = [*MEASURED, "epochs_to_half", "n_test"]
-TARGETS = {
+VALUE_FIELDS = [*MEASURED_FIELDS, "epochs_to_half", "n_test"]
+TARGET_FIELDS = {
     "target_success": "target",
     "target_hflip_success": "target_hflip",
     "target_clbd_success": "target_clbd",
     "target_htbd_success": "target_htbd",
 }
 """Success on the target, by the probe that it is asked with."""
-DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision", "f1", "fpr"))
+DETECTION_FIELDS = tuple(
+    f"detection_{rate}" for rate in ("acc", "recall", "precision", "f1", "fpr")
+)
 """How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
-PROBED = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
+PROBE_FIELDS = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
 
-NUMBERS = (
-    *VALUES,
+NUMBER_FIELDS = (
+    *VALUE_FIELDS,
     "size",
-    *TARGETS,
+    *TARGET_FIELDS,
     "target_logodds",
-    *DETECTION,
-    *PROBED,
+    *DETECTION_FIELDS,
+    *PROBE_FIELDS,
 )
-FIELDS = (
-    *(*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN),
+LINE_FIELDS = (
+    *(*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN_FIELDS),
     *("n_test", "why", "diffusion_data", "never", "made_with", *DATA_MARKS),
-    *(*TARGETS, "target_logodds", *DETECTION),
-    *PROBED,
+    *(*TARGET_FIELDS, "target_logodds", *DETECTION_FIELDS),
+    *PROBE_FIELDS,
 )
 """The fields of a line, in the order of a frame's columns."""
 
-Row = Mapping[str, Any]
-Line = dict[str, Any]
+ResultRow = Mapping[str, Any]
+TrialLine = dict[str, Any]
 """A trial as `trial_lines` says it."""
 
 
-def in_order(rows: Iterable[Row]) -> list[Row]:
+def in_order(rows: Iterable[ResultRow]) -> list[ResultRow]:
     """Rows by their specs, so that files made of equal rows are equal; of one spec as they came."""
     return sorted(rows, key=lambda row: _place(str(row["spec"])))
 
@@ -77,7 +80,7 @@ def _place(spec: str) -> tuple[str, int, str]:
     return rest + slash, len(seed), seed
 
 
-def trial_lines(rows: Iterable[Row]) -> list[Line]:
+def trial_lines(rows: Iterable[ResultRow]) -> list[TrialLine]:
     """One line a trial. Accuracies are fractions, None where there is none.
 
     attack: the part as in the spec; method: the same without its budget; budget: its text;
@@ -92,19 +95,20 @@ def trial_lines(rows: Iterable[Row]) -> list[Line]:
     and recipe, which a cell's rows share; finished: when it was over, in seconds since 1970.
     diffusion_data: what a defense's noise predictor has seen. n_test: images of the test set. why:
     error, reason or marks. `<probe>_acc`, `<probe>_loss`: views.
-    target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
+    target_*: success on the target (TARGET_FIELDS), and its log-odds.
+    detection_*: see DETECTION_FIELDS.
     """
     return [trial_line(row) for row in rows]
 
 
-def trial_line(row: Row) -> Line:
+def trial_line(row: ResultRow) -> TrialLine:
     """The line of one row; see `trial_lines`."""
     spec = TrialSpec.parse(row["spec"])
     clean = spec.attack.name == "clean" or spec.poison_ratio == 0
     resolved, marks = row.get("resolved") or {}, row.get("marks") or ()
     kept = (resolved.get("attack") or {}).get("budget")
     method, budget, norm, size = _budget(spec.attack, _side(spec.dataset), kept)
-    line: Line = {name: row.get(name) for name in PLAIN}
+    line: TrialLine = {name: row.get(name) for name in PLAIN_FIELDS}
     line |= {
         "dataset": str(spec.dataset),
         "protocol": str(spec.protocol),
@@ -131,25 +135,25 @@ def trial_line(row: Row) -> Line:
     if contrastive:
         line["peak_epoch"] = None
     smoothing = (resolved.get("recipe") or {}).get("smoothing", 0.0)
-    falls = not contrastive and _least_loss(smoothing, _classes(spec.dataset)) < HALF
+    falls = not contrastive and _least_loss(smoothing, _classes(spec.dataset)) < HALF_LOSS
     line["epochs_to_half"] = line["epochs_to_half"] if falls else None
     line["never"] = falls and _never(row, spec)
     if line["never"]:
         line["epochs_to_half"] = row["epochs_planned"] + 1
     probes = row.get("probes") or {}
     line["n_test"] = probes.get("clean_test", {}).get("n")
-    line |= {name: probes.get(probe, {}).get("acc") for name, probe in TARGETS.items()}
+    line |= {name: probes.get(probe, {}).get("acc") for name, probe in TARGET_FIELDS.items()}
     line["target_logodds"] = probes.get("target", {}).get("logodds")
     detected = row.get("detection") or {}
-    line |= {name: detected.get(name.removeprefix("detection_")) for name in DETECTION}
+    line |= {name: detected.get(name.removeprefix("detection_")) for name in DETECTION_FIELDS}
     for probe in PROBES:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
     return line
 
 
-def _never(row: Row, spec: TrialSpec) -> bool:
-    """Whether plain training came to its end with a loss that is not below HALF in any epoch."""
+def _never(row: ResultRow, spec: TrialSpec) -> bool:
+    """Whether plain training came to its end with a loss below HALF_LOSS in no epoch."""
     plain = spec.chain in PLAIN_DEFENSES and row.get("status") == "done"
     return plain and bool(row.get("epochs_planned")) and row.get("epochs_to_half") is None
 

@@ -6,28 +6,26 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from raygrid.core.lazy import np
 from raygrid.core.seeds import derive_seed
 from raygrid.core.spec import Part
 from raygrid.literature import lookup
-from raygrid.literature.names import SIX
-from raygrid.reports.statistics import RESAMPLES
+from raygrid.literature.names import SIX_LEARNERS
+from raygrid.reports.statistics import RESAMPLES, FloatArray
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.rectangle import with_facts
-from raygrid.trials.contest import SUMS
+from raygrid.trials.contest import SUM_COLUMNS
 from raygrid.trials.result import DATA_MARKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WORST, BY_SEED = SUMS
-SHARED = ("selection", *DATA_MARKS)
+WORST, BY_SEED = SUM_COLUMNS
+SHARED_FACTS = ("selection", *DATA_MARKS)
 """Facts of a learner that say something of the worst case, too."""
-Cells = Mapping[str, Cell]
-Array: TypeAlias = "NDArray[np.float64]"
 
 
 def worst_panel(panel: Panel) -> Panel:
@@ -35,29 +33,29 @@ def worst_panel(panel: Panel) -> Panel:
     cells = dict(panel.cells)
     of = max(cell.of for cell in cells.values())
     for row in panel.rows:
-        six = {name: panel.cells[row, name] for name in SIX if (row, name) in panel.cells}
+        six = {name: panel.cells[row, name] for name in SIX_LEARNERS if (row, name) in panel.cells}
         if six:
             seeds = by_seed_cell(six)
             worst = with_facts(worst_cell(six), mean_of_max=seeds.value)
             cells[row, WORST] = dataclasses.replace(worst, of=of)
             cells[row, BY_SEED] = dataclasses.replace(seeds, of=of)
-    more = [name for name in SUMS if any(column == name for _, column in cells)]
+    more = [name for name in SUM_COLUMNS if any(column == name for _, column in cells)]
     if all(cell.n < 2 for (_, column), cell in cells.items() if column == BY_SEED):
         more = more[:1]  # of one seed both are the same
         cells = {place: cell for place, cell in cells.items() if place[1] != BY_SEED}
     return dataclasses.replace(panel, columns=(*panel.columns, *more), cells=cells)
 
 
-def worst_cell(six: Cells) -> Cell:
+def worst_cell(six: Mapping[str, Cell]) -> Cell:
     """The largest of the columns of an attack: means over seeds first, then the maximum.
 
     It is what a paper's single number is compared with. `worst` needs a value of all six learners;
     without one it is `worst_partial`, a lower bound, with the list of the missing ones. Values,
     spread and n are those of the learner that attains it (of equals the first of the six).
-    six: cells of one attack by learner, in the order of SIX, at least one.
+    six: cells of one attack by learner, in the order of SIX_LEARNERS, at least one.
     """
     there = _there(six)
-    missing = [name for name in SIX if name not in there]
+    missing = [name for name in SIX_LEARNERS if name not in there]
     base = next(iter(six.values()))
     name = max(there, key=lambda n: there[n].value or 0.0, default=None)
     found = base if name is None else there[name]
@@ -76,13 +74,13 @@ def worst_cell(six: Cells) -> Cell:
     return cell if missing else with_published(cell, _published(base))
 
 
-def by_seed_cell(six: Cells) -> Cell:
+def by_seed_cell(six: Mapping[str, Cell]) -> Cell:
     """The largest value of every seed, averaged afterwards: never below `worst` of those seeds.
 
     From the seeds in which all learners that have a value have one.
     """
     there = _there(six)
-    missing = [name for name in SIX if name not in there]
+    missing = [name for name in SIX_LEARNERS if name not in there]
     picks = _picks(there)
     names = Counter(name for name, _ in picks.values())
     cell = with_facts(_bare(six, BY_SEED, missing, missing), worst_learners=dict(names))
@@ -95,11 +93,11 @@ def by_seed_cell(six: Cells) -> Cell:
     return _with_interval(cell, shared, winner, _mean_of_largest)
 
 
-def _there(six: Cells) -> dict[str, Cell]:
+def _there(six: Mapping[str, Cell]) -> dict[str, Cell]:
     return {name: cell for name, cell in six.items() if cell.values}
 
 
-def _bare(six: Cells, column: str, missing: list[str], lacking: Sequence[str]) -> Cell:
+def _bare(six: Mapping[str, Cell], column: str, missing: list[str], lacking: Sequence[str]) -> Cell:
     """A cell without a value. lacking: the learners of which it says why."""
     base = next(iter(six.values()))
     return Cell(
@@ -108,13 +106,13 @@ def _bare(six: Cells, column: str, missing: list[str], lacking: Sequence[str]) -
         seeds=tuple(sorted({seed for cell in six.values() for seed in cell.seeds})),
         why="; ".join(f"{name}: {_why(six.get(name))}" for name in lacking) or None,
         facts={
-            **{k: v for cell in six.values() for k, v in cell.facts.items() if k in SHARED},
+            **{k: v for cell in six.values() for k, v in cell.facts.items() if k in SHARED_FACTS},
             "missing": missing,
         },
     )
 
 
-def _picks(there: Cells) -> dict[int, tuple[str, float]]:
+def _picks(there: Mapping[str, Cell]) -> dict[int, tuple[str, float]]:
     """By seed that all have: the learner with the largest value, of equals the first of the six."""
     shared = set.intersection(*(set(c.values) for c in there.values())) if there else set()
     ranked = {s: [(name, cell.values[s]) for name, cell in there.items()] for s in sorted(shared)}
@@ -129,16 +127,19 @@ def _why(cell: Cell | None) -> str:
     return next((state for state, count in states.items() if count), "incomplete")
 
 
-def _largest_mean(values: list[Array]) -> Array:
+def _largest_mean(values: list[FloatArray]) -> FloatArray:
     return np.max([v.mean(1) for v in values], axis=0)
 
 
-def _mean_of_largest(values: list[Array]) -> Array:
+def _mean_of_largest(values: list[FloatArray]) -> FloatArray:
     return np.max(values, axis=0).mean(1)
 
 
 def _with_interval(
-    cell: Cell, learners: list[Cell], winner: Cell, statistic: Callable[[list[Array]], Array]
+    cell: Cell,
+    learners: list[Cell],
+    winner: Cell,
+    statistic: Callable[[list[FloatArray]], FloatArray],
 ) -> Cell:
     """95 % percentile bootstrap, seeds drawn anew within each learner.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from raygrid.reports.tables.kinds import KINDS
+from raygrid.reports.tables.kinds import TABLE_KINDS
 from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.render import json_text, markdown
@@ -30,7 +30,7 @@ def write_made(out_dir: Path, made: list[Table], pictures: int = 24) -> list[Pat
     folder = out_dir / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     drawn = _choose(made, pictures)
-    for kind in KINDS:
+    for kind in TABLE_KINDS:
         for old in (*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}-*.png")):
             old.unlink()
     return [path for each in made for path in _write(folder, each, drawn[each.kind])]

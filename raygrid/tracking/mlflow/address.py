@@ -13,12 +13,12 @@ from raygrid.core.errors import TrackingError
 from raygrid.core.ports import why_closed
 from raygrid.core.secrets import shown, without_secrets
 
-SERVERS = ("http", "https", "databricks")
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-DATABASES = ("sqlite", *PORTS)
+SERVER_SCHEMES = ("http", "https", "databricks")
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+DATABASE_SCHEMES = ("sqlite", *DATABASE_PORTS)
 _SQLITE = "sqlite:///"
-HEADER = b"SQLite format 3\0"
-ALLOWED = "give http(s)://host:port of a server, or a database such as sqlite:///path"
+SQLITE_HEADER = b"SQLite format 3\0"
+ALLOWED_ADDRESSES = "give http(s)://host:port of a server, or a database such as sqlite:///path"
 
 
 def store_uri(out: Path, uri: str | None = None) -> str:
@@ -58,17 +58,20 @@ def split_uri(uri: str) -> SplitResult:
         parts = urlsplit(uri)
         _ = parts.port  # parsed on first use
     except ValueError:  # whose words may hold a piece of a password
-        raise TrackingError(f"MLflow address {seen!r} is malformed; {ALLOWED}") from None
+        raise TrackingError(f"MLflow address {seen!r} is malformed; {ALLOWED_ADDRESSES}") from None
     kind = parts.scheme.partition("+")[0]
     if kind in ("", "file"):
         raise TrackingError(
-            f"MLflow address {seen!r} is a file store, which MLflow no longer supports; {ALLOWED}"
+            f"MLflow address {seen!r} is a file store, which MLflow no longer supports; "
+            f"{ALLOWED_ADDRESSES}"
         )
-    if kind not in (*SERVERS, *DATABASES):
-        raise TrackingError(f"MLflow address {seen!r} has the unknown kind {kind!r}; {ALLOWED}")
+    if kind not in (*SERVER_SCHEMES, *DATABASE_SCHEMES):
+        raise TrackingError(
+            f"MLflow address {seen!r} has the unknown kind {kind!r}; {ALLOWED_ADDRESSES}"
+        )
     named = uri.removeprefix("sqlite:///") if kind == "sqlite" else parts.hostname
     if kind != "databricks" and (not named or named == uri):
-        raise TrackingError(f"MLflow address {seen!r} names no host or file; {ALLOWED}")
+        raise TrackingError(f"MLflow address {seen!r} names no host or file; {ALLOWED_ADDRESSES}")
     return parts
 
 
@@ -86,7 +89,9 @@ def check_address(uri: str, timeout: float = 5.0) -> None:
         plain = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
         check_health(plain.rstrip("/"), timeout)
     elif parts.hostname and path is None and parts.scheme != "databricks":
-        _check_port(parts.hostname, parts.port or PORTS[parts.scheme.partition("+")[0]], timeout)
+        _check_port(
+            parts.hostname, parts.port or DATABASE_PORTS[parts.scheme.partition("+")[0]], timeout
+        )
 
 
 def _check_port(host: str, port: int, timeout: float) -> None:
@@ -105,7 +110,9 @@ def _check_file(path: Path) -> None:
     else:
         good, what = place.is_dir() and os.access(place, os.W_OK | os.X_OK), "folder to write to"
     if not good:
-        raise TrackingError(f"MLflow at {path} cannot be used: {place} is no {what}; {ALLOWED}")
+        raise TrackingError(
+            f"MLflow at {path} cannot be used: {place} is no {what}; {ALLOWED_ADDRESSES}"
+        )
 
 
 def _is_database(path: Path) -> bool:
@@ -113,7 +120,7 @@ def _is_database(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(HEADER)) in (b"", HEADER)
+        return file.read(len(SQLITE_HEADER)) in (b"", SQLITE_HEADER)
 
 
 def check_health(uri: str, timeout: float) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from raygrid.tracking.mlflow.address import (
-    SERVERS,
+    SERVER_SCHEMES,
     split_uri,
 )
 from raygrid.tracking.mlflow.connection import is_gone, mlflow_client
 from raygrid.tracking.mlflow.facts import (
-    LAYOUT,
     LAYOUT_TAG,
+    RUN_LAYOUT,
     Point,
     shortened,
     user,
@@ -23,10 +23,10 @@ from raygrid.tracking.mlflow.view import is_ours, view_tags
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-EXPERIMENT, TABLES = "raygrid", "raygrid/tables"
-KEY, PARENT = "raygrid.key", "mlflow.parentRunId"
-NOTE, USER, KIND = "mlflow.note.content", "mlflow.user", "mlflow.experimentKind"
-COMPARES = {KIND: "custom_model_development", **view_tags()}
+EXPERIMENT_NAME, TABLES_EXPERIMENT = "raygrid", "raygrid/tables"
+KEY_TAG, PARENT_TAG = "raygrid.key", "mlflow.parentRunId"
+NOTE_TAG, USER_TAG, KIND_TAG = "mlflow.note.content", "mlflow.user", "mlflow.experimentKind"
+EXPERIMENT_TAGS = {KIND_TAG: "custom_model_development", **view_tags()}
 """Tags of an experiment: MLflow opens it on its runs, not on traces of language models."""
 
 
@@ -46,9 +46,9 @@ class MlflowExperiment:
         self._outdated: dict[str, list[Any]] = {}  # key -> runs of an older layout
 
     @classmethod
-    def of(cls, out: Path, uri: str, experiment: str = EXPERIMENT) -> Self:
+    def of(cls, out: Path, uri: str, experiment: str = EXPERIMENT_NAME) -> Self:
         """The experiment of a run folder in the store at `uri`."""
-        local = split_uri(uri).scheme not in SERVERS
+        local = split_uri(uri).scheme not in SERVER_SCHEMES
         return cls(
             mlflow_client(uri), experiment, out.absolute() / "mlartifacts" if local else None
         )
@@ -88,7 +88,7 @@ class MlflowExperiment:
 
     def _retag(self, known: Mapping[str, str]) -> None:
         """Bring the tags of an experiment up to date; what may be a person's choice stays."""
-        for tag, text in COMPARES.items():
+        for tag, text in EXPERIMENT_TAGS.items():
             outdated = tag in view_tags() and is_ours(known) and known[tag] != text
             if tag not in known or outdated:
                 self.client.set_experiment_tag(self._id, tag, text)
@@ -96,7 +96,7 @@ class MlflowExperiment:
     def _create(self) -> str:
         place = self.artifacts / self.experiment if self.artifacts else None
         made: str = self.client.create_experiment(
-            self.experiment, place and place.as_uri(), tags=COMPARES
+            self.experiment, place and place.as_uri(), tags=EXPERIMENT_TAGS
         )
         return made
 
@@ -115,7 +115,7 @@ class MlflowExperiment:
 
         Runs of an older layout do not count; they stay until another one stands for them.
         """
-        found = list(self.search(f"tags.`{KEY}` = '{key}'"))
+        found = list(self.search(f"tags.`{KEY_TAG}` = '{key}'"))
         self._outdated[key] = [run for run in found if is_outdated(run)]
         runs = [run for run in found if not is_outdated(run)]
         runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
@@ -129,7 +129,7 @@ class MlflowExperiment:
             run = self.keep_first(key)
             if run is None:
                 kept = {k: v for old in self._outdated[key] for k, v in persons_tags(old).items()}
-                own = {**kept, USER: user(), KEY: key, LAYOUT_TAG: str(LAYOUT), **tags}
+                own = {**kept, USER_TAG: user(), KEY_TAG: key, LAYOUT_TAG: str(RUN_LAYOUT), **tags}
                 run = self.client.create_run(self.id, int(start * 1000), own, shortened(name, 500))
             else:
                 self._reopen(run, tags)
@@ -187,13 +187,13 @@ class MlflowExperiment:
 def is_outdated(run: Any) -> bool:
     """Whether the run of a trial holds what an older version wrote. Parents are brought over."""
     layout = run.data.tags.get(LAYOUT_TAG, "1")
-    return PARENT in run.data.tags and layout.isdecimal() and int(layout) < LAYOUT
+    return PARENT_TAG in run.data.tags and layout.isdecimal() and int(layout) < RUN_LAYOUT
 
 
 def persons_tags(run: Any) -> dict[str, str]:
     """The tags that a person gave a run, its description among them."""
     ours = ("raygrid.", "mlflow.")
-    return {k: v for k, v in run.data.tags.items() if k == NOTE or not k.startswith(ours)}
+    return {k: v for k, v in run.data.tags.items() if k == NOTE_TAG or not k.startswith(ours)}
 
 
 def chunks(items: list[T], size: int) -> Iterator[list[T]]:

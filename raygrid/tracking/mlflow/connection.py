@@ -11,14 +11,14 @@ from raygrid.core.errors import TrackingError
 from raygrid.core.secrets import shown
 from raygrid.tracking.mlflow.address import check_address, database_path, without_credentials
 
-TRANSIENT = {
+TRANSIENT_CODES = {
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
     "REQUEST_LIMIT_EXCEEDED",
     "RESOURCE_EXHAUSTED",
     "DEADLINE_EXCEEDED",
 }
-PASSING = (408, 425, 429)
+PASSING_STATUSES = (408, 425, 429)
 """Answers of a server, besides 500 and above, after which asking again may help."""
 
 
@@ -86,10 +86,10 @@ def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed later."""
     code = getattr(error, "error_code", None)
     if code is not None:
-        return code in TRANSIENT
+        return code in TRANSIENT_CODES
     answer = getattr(error, "response", None)  # of requests, whose errors are OSErrors all
     if answer is not None:
-        return answer.status_code in PASSING or answer.status_code >= 500
+        return answer.status_code in PASSING_STATUSES or answer.status_code >= 500
     return isinstance(error, OSError)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import TrialSpec
-from raygrid.tracking.journal import Json
+from raygrid.storage.results import Json
 from raygrid.tracking.mlflow.facts import Control, control_of
 
 

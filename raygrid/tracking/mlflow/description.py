@@ -11,16 +11,23 @@ from typing import Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.tracking.mlflow.facts import ONCE, TAG_LENGTH, params_of, rounded, safe_name, shortened
+from raygrid.tracking.mlflow.facts import (
+    TAG_LENGTH,
+    TRIAL_METRICS,
+    params_of,
+    rounded,
+    safe_name,
+    shortened,
+)
 from raygrid.trials import contest, privileges
 
-SHOWN = ("defense.md", "transfer.md", "worst-learner.md")
+SHOWN_TABLES = ("defense.md", "transfer.md", "worst-learner.md")
 """The tables of the description, in this order."""
-SETTING = ("dataset", "protocol", "architecture", "learner", "poison_ratio", "defense")
-MORE = "\n\nThe rest is among the artifacts, in `tables`.\n"
+SETTING_AXES = ("dataset", "protocol", "architecture", "learner", "poison_ratio", "defense")
+MORE_TABLES_NOTE = "\n\nThe rest is among the artifacts, in `tables`.\n"
 
 
-FINDINGS = {
+TABLE_FINDINGS = {
     "best_defense": ("defense.csv", "defense"),
     "worst_learner": ("worst-learner.csv", "learner"),
 }
@@ -37,13 +44,13 @@ def description(files: Iterable[Path], links: Iterable[str] = ()) -> str:
     named = {file.name: file for file in files}
     texts = [
         named[name].read_text(encoding="utf-8")
-        for name in SHOWN
+        for name in SHOWN_TABLES
         if name in named and named[name].exists()
     ]
     said = "\n".join(links)
     for block in (block for text in texts for block in _blocks(text)):
-        if len(said) + len(block) + len(MORE) > TAG_LENGTH:
-            return said + MORE
+        if len(said) + len(block) + len(MORE_TABLES_NOTE) > TAG_LENGTH:
+            return said + MORE_TABLES_NOTE
         said += f"\n\n{block}"
     return said.strip() + "\n"
 
@@ -64,7 +71,7 @@ def findings(files: Iterable[Path]) -> tuple[dict[str, float], dict[str, str]]:
     named = {file.name: file for file in files}
     metrics: dict[str, float] = {}
     tags: dict[str, str] = {}
-    for name, (table, axis) in FINDINGS.items():
+    for name, (table, axis) in TABLE_FINDINGS.items():
         file = named.get(table)
         if file is None or not file.exists():
             continue
@@ -79,7 +86,7 @@ def _chosen(file: Path, axis: str) -> dict[str, tuple[float, str]]:
     import pandas as pd
 
     cells = pd.read_csv(file).to_dict("records")
-    names = ["attack", *(name for name in SETTING if name != axis)]
+    names = ["attack", *(name for name in SETTING_AXES if name != axis)]
     groups: dict[tuple[str, ...], list[tuple[float, str]]] = {}
     for cell in (cell for cell in cells if _is_candidate(cell, axis)):
         key = tuple(str(cell.get(name)) for name in names)
@@ -99,13 +106,13 @@ def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
     """Whether a cell of an attack has a number, sums up no others and knew no more than its due."""
     value = cell.get("value")
     # The latter of methods of one's own, which the process that writes to MLflow does not know.
-    plain = cell.get(axis) not in contest.SUMS and cell.get("selection") != "test"
+    plain = cell.get(axis) not in contest.SUM_COLUMNS and cell.get("selection") != "test"
     fair = not privileges.of_defense(str(cell.get("defense", "")))
     attacks = cell.get("attack") not in contest.CONTROLS
     return plain and fair and attacks and isinstance(value, int | float) and math.isfinite(value)
 
 
-COLUMNS = ("status", *ONCE)
+DESCRIPTION_COLUMNS = ("status", *TRIAL_METRICS)
 
 
 def _rounded(value: Any) -> Any:
@@ -121,7 +128,7 @@ def tidy(rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> str:
     lines = {}
     for row in rows:
         spec = str(row["spec"])
-        measured = {name: _rounded(row.get(name)) for name in COLUMNS}
+        measured = {name: _rounded(row.get(name)) for name in DESCRIPTION_COLUMNS}
         with suppress(SpecError):  # of another version: its line has no axes
             measured |= params_of(spec, row.get("resolved") or {})
         lines[spec] = {"trial": names.get(spec, spec), **measured}

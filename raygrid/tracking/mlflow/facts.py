@@ -23,12 +23,12 @@ from raygrid.tracking.published import beside
 from raygrid.trials.result import Result, data_facts
 
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH, DATASET_LENGTH = 6000, 8000, 250, 500  # characters
-STATUS = {"done": "FINISHED", "failed": "FAILED", "diverged": "FAILED"}
-LAYOUT = 2
+RUN_STATUS = {"done": "FINISHED", "failed": "FAILED", "diverged": "FAILED"}
+RUN_LAYOUT = 2
 """Of what a trial's run holds. Runs of an older one are written anew in their place."""
 LAYOUT_TAG = "raygrid.layout"
-ONCE = ("final_acc", "peak_acc", "knn_peak", "probe_peak", "probe_final", "seconds")
-MORE = (
+TRIAL_METRICS = ("final_acc", "peak_acc", "knn_peak", "probe_peak", "probe_final", "seconds")
+MORE_METRICS = (
     "peak_epoch",
     "last_acc",
     "selected_epoch",
@@ -38,7 +38,7 @@ MORE = (
     "utilization",
 )
 """What is measured once a trial and compared less often: `more/peak_epoch`."""
-COUNTS = ("k", "n")
+COUNT_METRICS = ("k", "n")
 
 Point = tuple[str, float, int, int]
 """A metric: name, value, timestamp in ms, step."""
@@ -136,10 +136,10 @@ def final_metrics(result: Result, shown: Shown | None = None) -> list[Point]:
         name: None if value is None else rounded(value)
         for name, value in _summary(result, shown).items()
     }
-    values |= {f"more/{name}": getattr(result, name) for name in MORE}
+    values |= {f"more/{name}": getattr(result, name) for name in MORE_METRICS}
     for probe, score in result.probes.items():
-        values |= {f"probe/{probe}/{k}": v for k, v in score.items() if k not in COUNTS}
-    values |= {f"detection/{k}": v for k, v in result.detection.items() if k not in COUNTS}
+        values |= {f"probe/{probe}/{k}": v for k, v in score.items() if k not in COUNT_METRICS}
+    values |= {f"detection/{k}": v for k, v in result.detection.items() if k not in COUNT_METRICS}
     at = int(result.finished * 1000)
     points = [(safe_name(k), _finite(v), at, 0) for k, v in values.items() if v is not None]
     if control is not None and result.final_acc is not None:
@@ -156,7 +156,7 @@ def rounded(value: float) -> float:
 
 def _summary(result: Result, shown: Shown) -> dict[str, float | None]:
     """What one compares; accuracies of kNN and of linear probes by their names."""
-    values = {name: getattr(result, name) for name in ONCE}
+    values = {name: getattr(result, name) for name in TRIAL_METRICS}
     if is_contrastive(result.resolved) and result.knn_peak is None:  # a row of an older version
         values |= {"knn_peak": result.peak_acc, "peak_acc": None}
     if shown.published is not None:

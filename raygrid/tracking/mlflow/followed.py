@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from raygrid.literature.printed import Printed
+from raygrid.storage.results import Json
 from raygrid.tracking import journal
-from raygrid.tracking.journal import EPOCHS, GRIDS, Json, Tail
+from raygrid.tracking.journal import EPOCHS_FILE, GRIDS_FILE, Tail
 from raygrid.tracking.mlflow.facts import Control, Shown
 from raygrid.tracking.names import names_of
 from raygrid.tracking.published import printed_again, published_of
@@ -73,7 +74,7 @@ class FollowedGrids:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.known: dict[str, FollowedGrid] = {}
-        self._lines = Tail(out / GRIDS)
+        self._lines = Tail(out / GRIDS_FILE)
         self._home: dict[str, str] = {}  # spec -> key of the first grid that has it
 
     def read(self) -> None:
@@ -81,13 +82,13 @@ class FollowedGrids:
         for place, line in self._lines.read():
             key, event = line.get("grid"), line.get("event")
             if event == "started" and isinstance(key, str):
-                self._lines.require(place, line, journal.STARTED)
+                self._lines.require(place, line, journal.STARTED_FIELDS)
                 self._start(key, line)
             elif key in self.known and event == "tables":
-                self._lines.require(place, line, journal.TABLES)
+                self._lines.require(place, line, journal.TABLES_FIELDS)
                 self.known[key].files = [self.out / file for file in line["files"]]
             elif key in self.known and event == "ended":
-                self._lines.require(place, line, journal.ENDED)
+                self._lines.require(place, line, journal.ENDED_FIELDS)
                 self.known[key].ended = line["status"], line["at"]
 
     def _start(self, key: str, line: Json) -> None:
@@ -106,7 +107,7 @@ class UnfinishedTrials:
     """The trials of a folder without a row, as the lines of its `epochs.jsonl` have them by now."""
 
     def __init__(self, out: Path) -> None:
-        self._lines = Tail(out / EPOCHS)
+        self._lines = Tail(out / EPOCHS_FILE)
         self._known: dict[str, UnfinishedTrial] = {}
 
     def read(self, over: Mapping[str, float]) -> None:
@@ -118,10 +119,10 @@ class UnfinishedTrials:
         for place, line in self._lines.read():
             key = line.get("key", "")
             if "spec" in line:
-                self._lines.require(place, line, journal.TRIAL)
+                self._lines.require(place, line, journal.TRIAL_FIELDS)
                 self._known[key] = UnfinishedTrial(line["spec"], line["resolved"], line["start"])
             elif key in self._known:
-                self._lines.require(place, line, journal.EPOCH)
+                self._lines.require(place, line, journal.EPOCH_FIELDS)
                 epochs = self._known[key].epochs
                 epochs.append(line["epoch"])
                 del epochs[:-MOST_EPOCHS]

@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raygrid.storage.results import ROWS, best, precedence, when
-from raygrid.tracking.journal import Json, Tail, grid_key, line_at
+from raygrid.storage.results import RESULTS_FILE, Json, best, precedence, when
+from raygrid.tracking.journal import Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
-from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES
+from raygrid.tracking.mlflow.client import EXPERIMENT_NAME, TABLES_EXPERIMENT
 from raygrid.tracking.mlflow.connection import is_gone, is_transient
 from raygrid.tracking.mlflow.controls import Controls
 from raygrid.tracking.mlflow.description import description, findings, tidy
@@ -47,7 +47,7 @@ class Follower:
 
     def __init__(self, out: Path, uri: str) -> None:
         self.out, self.uri = out.absolute(), uri
-        follow_folder(self.out, uri, (EXPERIMENT, TABLES))
+        follow_folder(self.out, uri, (EXPERIMENT_NAME, TABLES_EXPERIMENT))
         self.written = 0
         self._refused: set[str] = set()
         self._begin()
@@ -55,7 +55,7 @@ class Follower:
     def _begin(self) -> None:
         """Know neither what the files hold nor what MLflow has."""
         self.experiment = TrialRuns.of(self.out, self.uri)
-        self._grids, self._rows = FollowedGrids(self.out), Tail(self.out / ROWS)
+        self._grids, self._rows = FollowedGrids(self.out), Tail(self.out / RESULTS_FILE)
         self._running = UnfinishedTrials(self.out)
         self._waiting: dict[str, int] = {}  # key -> place of its row
         self._controls = Controls()
@@ -143,7 +143,7 @@ class Follower:
             self._write_tables(grid)
 
     def _write_row(self, key: str, place: int) -> None:
-        row = line_at(self.out / ROWS, place)
+        row = line_at(self.out / RESULTS_FILE, place)
         known = (self._complete or {}).get(key)
         if row is not None and known != self._mark(row):
             self._attempt(key, row.get("spec", key), lambda: self._finish(row))
@@ -218,7 +218,11 @@ class Follower:
 
     def _rows_of(self, grid: FollowedGrid) -> Iterator[Json]:
         specs = set(grid.specs)
-        rows = (row for _, row in Tail(self.out / ROWS).read() if isinstance(row.get("key"), str))
+        rows = (
+            row
+            for _, row in Tail(self.out / RESULTS_FILE).read()
+            if isinstance(row.get("key"), str)
+        )
         yield from best(row for row in rows if row.get("spec") in specs).values()
 
     def _parent_of(self, spec: str) -> str:
@@ -242,12 +246,12 @@ class Follower:
         return grid
 
     def _specs_of_rows(self) -> Iterator[str]:
-        for _, row in Tail(self.out / ROWS).read():
+        for _, row in Tail(self.out / RESULTS_FILE).read():
             if isinstance(row.get("spec"), str):
                 yield row["spec"]
 
     def _keys_of_rows(self) -> Iterator[str]:
-        for _, row in Tail(self.out / ROWS).read():
+        for _, row in Tail(self.out / RESULTS_FILE).read():
             if isinstance(row.get("key"), str):
                 yield row["key"]
 

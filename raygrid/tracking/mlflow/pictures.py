@@ -8,9 +8,9 @@ from pathlib import Path
 from raygrid.tracking.journal import picture_of
 
 log = logging.getLogger(__name__)
-MOST = 1000
+MOST_PICTURED_TRIALS = 1000
 """Trials of a grid that each get a picture, of about 60 KB; 10,000 would be 600 MB of copies."""
-TAG = "raygrid.picture"
+PICTURE_TAG = "raygrid.picture"
 
 
 class SharedPictures:
@@ -32,7 +32,7 @@ class SharedPictures:
         file = picture_of(self.out, poison or "")
         if not poison or not file.is_file():
             return None, ""
-        if trials > MOST and poison in self._shown:
+        if trials > MOST_PICTURED_TRIALS and poison in self._shown:
             return None, self._shown[poison]
         return file, ""
 
@@ -43,10 +43,10 @@ class SharedPictures:
 
     def explain(self, grid: str, trials: int) -> None:
         """Say once of a large grid what becomes of its pictures."""
-        if trials > MOST and grid not in self._said:
+        if trials > MOST_PICTURED_TRIALS and grid not in self._said:
             self._said.add(grid)
             log.warning(
                 "MLflow: %s has %s trials, over %s: a picture of each poison is at one of them, "
                 "the others name it in the tag %s",
-                *(grid, f"{trials:,}", f"{MOST:,}", TAG),
+                *(grid, f"{trials:,}", f"{MOST_PICTURED_TRIALS:,}", PICTURE_TAG),
             )

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.errors import TrackingError
-from raygrid.tracking.mlflow.address import SERVERS, split_uri
+from raygrid.tracking.mlflow.address import SERVER_SCHEMES, split_uri
 from raygrid.tracking.mlflow.connection import check_tracking
-from raygrid.tracking.mlflow.writer import INTERRUPTED, MlflowWriter
+from raygrid.tracking.mlflow.writer import INTERRUPTED_SECONDS, MlflowWriter
 
 log = logging.getLogger(__name__)
-STARTS = 3  # of a writer that dies, in one run
+MOST_STARTS = 3  # of a writer that dies, in one run
 
 
 class WriterProcess:
@@ -64,7 +64,7 @@ class WriterProcess:
 
     def revive(self) -> None:
         """Start another writer if this one died, a few times; it finds in the files what to do."""
-        if self._process.poll() is None or not self._following or self._starts >= STARTS:
+        if self._process.poll() is None or not self._following or self._starts >= MOST_STARTS:
             return
         log.warning(
             "MLflow's writer ended (exit %s); another one goes on", self._process.returncode
@@ -80,7 +80,7 @@ class WriterProcess:
             self.revive()
         self._tell(["close", interrupted])
         try:
-            self._process.wait(2 * INTERRUPTED if interrupted else None)
+            self._process.wait(2 * INTERRUPTED_SECONDS if interrupted else None)
         except subprocess.TimeoutExpired:
             log.warning("MLflow's writer does not end; `raygrid sync` brings what is missing")
         finally:
@@ -110,7 +110,7 @@ def serve() -> None:
     out, uri, every, wait = next(lines)
     try:
         writer = MlflowWriter(Path(out), uri, every, wait)  # which looks at a database itself
-        if split_uri(uri).scheme in SERVERS:
+        if split_uri(uri).scheme in SERVER_SCHEMES:
             check_tracking(uri)
     except TrackingError as error:
         print(json.dumps(str(error)), flush=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raygrid.core.errors import DataError, TrackingError
-from raygrid.storage.results import PAGE, ROWS
-from raygrid.tracking.journal import GRIDS
+from raygrid.storage.results import REPORT_FILE, RESULTS_FILE
+from raygrid.tracking.journal import GRIDS_FILE
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
 from raygrid.tracking.mlflow.connection import check_tracking, client_faults, is_transient
 from raygrid.tracking.mlflow.follower import Follower
-from raygrid.tracking.mlflow.tables import FOLDERS
+from raygrid.tracking.mlflow.tables import MIRRORED_FOLDERS
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class Synced:
 
 def _files(out: Path) -> list[Path]:
     """What a grid wrote beside its rows: tables, figures, the report page."""
-    files = [file for folder in FOLDERS for file in (out / folder).glob("*") if file.is_file()]
-    return sorted([*files, *out.glob(PAGE)])
+    files = [
+        file for folder in MIRRORED_FOLDERS for file in (out / folder).glob("*") if file.is_file()
+    ]
+    return sorted([*files, *out.glob(REPORT_FILE)])
 
 
 def sync(out: Path, uri: str | None = None) -> Synced:
@@ -36,7 +38,7 @@ def sync(out: Path, uri: str | None = None) -> Synced:
     DataError for a folder in which nothing was run or whose record lacks something.
     """
     out = out.absolute()
-    if not any((out / name).exists() for name in (ROWS, GRIDS)):
+    if not any((out / name).exists() for name in (RESULTS_FILE, GRIDS_FILE)):
         raise DataError(f"nothing was run in {out}; name the folder of a run with --out")
     uri = store_uri(out, uri)
     check_tracking(uri)

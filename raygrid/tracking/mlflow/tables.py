@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.core.hashing import key_of
-from raygrid.storage.results import PAGE
-from raygrid.tracking.mlflow.client import TABLES, MlflowExperiment
+from raygrid.storage.results import REPORT_FILE
+from raygrid.tracking.mlflow.client import TABLES_EXPERIMENT, MlflowExperiment
 from raygrid.tracking.mlflow.facts import safe_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ACROSS = {"transfer.csv": "architecture", "worst-learner.csv": "learner"}
+COLUMN_AXES = {"transfer.csv": "architecture", "worst-learner.csv": "learner"}
 """The tables that are mirrored, and what becomes their columns."""
-NUMBERS = {"acc": "value", "published": "published"}
-FOLDERS = ("tables", "figures")
-MOST = 500  # rows of a table; beyond these nobody compares runs
+TABLE_METRICS = {"acc": "value", "published": "published"}
+MIRRORED_FOLDERS = ("tables", "figures")
+MOST_TABLE_ROWS = 500  # rows of a table; beyond these nobody compares runs
 
 
 class Mirror:
@@ -30,7 +30,7 @@ class Mirror:
     """
 
     def __init__(self, out: Path, uri: str, grid: str, name: str) -> None:
-        self.experiment = MlflowExperiment.of(out, uri, TABLES)
+        self.experiment = MlflowExperiment.of(out, uri, TABLES_EXPERIMENT)
         self.grid = grid
         self.name = name
 
@@ -39,8 +39,8 @@ class Mirror:
 
         The report page stands above them all. Of a table the rows are shown: returns how many.
         """
-        folder = file.parent.name if file.parent.name in FOLDERS else "tables"
-        grid.client.log_artifact(parent, str(file), None if file.name == PAGE else folder)
+        folder = file.parent.name if file.parent.name in MIRRORED_FOLDERS else "tables"
+        grid.client.log_artifact(parent, str(file), None if file.name == REPORT_FILE else folder)
         return self.show(file)
 
     @property
@@ -51,10 +51,10 @@ class Mirror:
 
     def show(self, file: Path) -> int:
         """Mirror the file of a table that is worth it; returns how many rows that were."""
-        across = ACROSS.get(file.name)
+        across = COLUMN_AXES.get(file.name)
         if across is None or not file.exists():
             return 0
-        rows = wide(file, across)[:MOST]
+        rows = wide(file, across)[:MOST_TABLE_ROWS]
         for row in rows:
             self._show(file.stem, row)
         return len(rows)
@@ -91,7 +91,7 @@ def wide(file: Path, across: str) -> list[dict[str, Any]]:
 
 
 def _numbers(cell: pd.Series, column: str) -> dict[str, float]:
-    found = {f"{name}/{column}": cell[field] for name, field in NUMBERS.items()}
+    found = {f"{name}/{column}": cell[field] for name, field in TABLE_METRICS.items()}
     return {name: float(v) for name, v in found.items() if _is_number(v)}
 
 

@@ -7,9 +7,15 @@ import time
 from collections.abc import Iterable, Mapping
 
 from raygrid.core.hashing import key_of
-from raygrid.tracking.mlflow.client import KEY, NOTE, PARENT, MlflowExperiment, is_outdated
+from raygrid.tracking.mlflow.client import (
+    KEY_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    MlflowExperiment,
+    is_outdated,
+)
 from raygrid.tracking.mlflow.facts import (
-    STATUS,
+    RUN_STATUS,
     TAG_LENGTH,
     Shown,
     epoch_points,
@@ -25,7 +31,7 @@ from raygrid.tracking.mlflow.facts import (
 )
 from raygrid.trials.result import Result
 
-DESCRIBED, WRITTEN = "raygrid.described", "raygrid.written"
+DESCRIBED_TAG, WRITTEN_TAG = "raygrid.described", "raygrid.written"
 
 
 class TrialRuns(MlflowExperiment):
@@ -44,9 +50,9 @@ class TrialRuns(MlflowExperiment):
         known = self.client.get_run(run).data
         now = int(time.time() * 1000)
         points = [(k, v, now, 0) for k, v in metrics.items() if known.metrics.get(k) != v]
-        present = known.tags.get(NOTE)
-        if present is None or key_of(present) == known.tags.get(DESCRIBED):
-            tags = {**tags, NOTE: note, DESCRIBED: key_of(note)}
+        present = known.tags.get(NOTE_TAG)
+        if present is None or key_of(present) == known.tags.get(DESCRIBED_TAG):
+            tags = {**tags, NOTE_TAG: note, DESCRIBED_TAG: key_of(note)}
         self.write(run, points, tags=tags)
 
     def table(self, run: str, text: str, name: str) -> None:
@@ -60,7 +66,7 @@ class TrialRuns(MlflowExperiment):
 
     def trial(self, parent: str, key: str, spec: str, start: float, name: str = "") -> str:
         """The child run of a trial that is still to finish; returns its id."""
-        tags = {PARENT: parent, "raygrid.spec": shortened(spec, TAG_LENGTH)}
+        tags = {PARENT_TAG: parent, "raygrid.spec": shortened(spec, TAG_LENGTH)}
         return self.open(key, name or spec, tags, start)
 
     def finish(self, parent: str, result: Result, shown: Shown | None = None) -> str:
@@ -73,12 +79,12 @@ class TrialRuns(MlflowExperiment):
         params = params_of(result.spec, result.resolved)
         # Numbers first: a server may refuse files, and take them again another day.
         self.write(run, points, params, tags_of(result, shown))
-        self.end(result.key, STATUS[result.status], result.finished)
+        self.end(result.key, RUN_STATUS[result.status], result.finished)
         self._keep_files(run, result)
         if shown.picture is not None:
             self.client.log_artifact(run, str(shown.picture))
         self._log_poison(run, result)
-        self.write(run, [], {}, {WRITTEN: written_mark(result.finished, shown.control)})
+        self.write(run, [], {}, {WRITTEN_TAG: written_mark(result.finished, shown.control)})
         for old in self._outdated.pop(result.key, []):
             self.client.delete_run(old.info.run_id)
         return run
@@ -114,8 +120,8 @@ class TrialRuns(MlflowExperiment):
         """
         found: dict[str, str] = {}
         outdated = []
-        for run in self.search(f"tags.`{PARENT}` != ''"):
-            key, written = run.data.tags.get(KEY), run.data.tags.get(WRITTEN, "")
+        for run in self.search(f"tags.`{PARENT_TAG}` != ''"):
+            key, written = run.data.tags.get(KEY_TAG), run.data.tags.get(WRITTEN_TAG, "")
             if is_outdated(run):
                 outdated.append(run)
             elif key in found:
@@ -123,19 +129,21 @@ class TrialRuns(MlflowExperiment):
             elif key is not None and written and run.info.status != "RUNNING":
                 found[key] = written
         for run in outdated:  # those whose successor was written just before something ended
-            if run.data.tags.get(KEY) in found:
+            if run.data.tags.get(KEY_TAG) in found:
                 self.client.delete_run(run.info.run_id)
         return found
 
     def parent_of(self, keys: Iterable[str]) -> str:
         """The parent of the first run that has one of these keys; empty if there is none."""
         wanted = set(keys)
-        for run in self.search(f"tags.`{PARENT}` != ''"):
-            if run.data.tags.get(KEY) in wanted:
-                return str(run.data.tags[PARENT])
+        for run in self.search(f"tags.`{PARENT_TAG}` != ''"):
+            if run.data.tags.get(KEY_TAG) in wanted:
+                return str(run.data.tags[PARENT_TAG])
         return ""
 
     def kill_orphans(self, parent: str) -> None:
         """End the children that a killed driver left running."""
-        for run in self.search(f"tags.`{PARENT}` = '{parent}' AND attributes.status = 'RUNNING'"):
+        for run in self.search(
+            f"tags.`{PARENT_TAG}` = '{parent}' AND attributes.status = 'RUNNING'"
+        ):
             self.client.set_terminated(run.info.run_id, "KILLED")

@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-VIEW = "raygrid"
+VIEW_KEY = "raygrid"
 """The key of the view."""
-QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+VIEW_QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW_KEY}"
 """Behind an experiment's address: MLflow's side for training instead of language models, the view.
 """
-_TAG = f"mlflow.sharedViewState.{VIEW}"
+_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 _AXES = ("attack", "budget", "poison_ratio", "defense", "architecture", "learner", "seed")
 _METRICS = ("final_acc", "peak_acc", "drop_vs_clean", "published_acc")
-_NAME = "attributes.`Run Name`"
-_WIDTHS = {_NAME: 330, "metrics.`drop_vs_clean`": 130, "metrics.`published_acc`": 130}
+_RUN_NAME = "attributes.`Run Name`"
+_WIDTHS = {_RUN_NAME: 330, "metrics.`drop_vs_clean`": 130, "metrics.`published_acc`": 130}
 """Pixels: names are cut off in MLflow's own 190; 90 where nothing else is said."""
 
 
@@ -31,11 +31,11 @@ def view_tags() -> dict[str, str]:
         "orderByKey": "metrics.`final_acc`",
         "orderByAsc": True,
         "selectedColumns": columns,
-        "columnOrder": [_NAME, *columns],
-        "columnWidths": {name: _WIDTHS.get(name, 90) for name in (_NAME, *columns)},
+        "columnOrder": [_RUN_NAME, *columns],
+        "columnWidths": {name: _WIDTHS.get(name, 90) for name in (_RUN_NAME, *columns)},
         "compareRunCharts": _charts(),
         "compareRunSections": [
-            {**_MADE, "uuid": VIEW, "name": "Trials", "display": True, "columns": 2}
+            {**_VIEW_FLAGS, "uuid": VIEW_KEY, "name": "Trials", "display": True, "columns": 2}
         ],
         "isAccordionReordered": True,  # else sections stand by name, the epochs first
     }
@@ -43,22 +43,22 @@ def view_tags() -> dict[str, str]:
     return {_TAG: json.dumps(envelope)}
 
 
-_MADE = {"deleted": False, "isGenerated": False, "isReordered": False}
+_VIEW_FLAGS = {"deleted": False, "isGenerated": False, "isReordered": False}
 
 
 def _charts() -> list[dict[str, Any]]:
     """The charts that stand first: what an accuracy depends on, and the accuracies side by side."""
-    shared = {**_MADE, "metricSectionId": VIEW, "runsCountToCompare": 20}
+    shared = {**_VIEW_FLAGS, "metricSectionId": VIEW_KEY, "runsCountToCompare": 20}
     return [
         {
             **shared,
             "type": "PARALLEL",
-            "uuid": f"{VIEW}-axes",
+            "uuid": f"{VIEW_KEY}-axes",
             "selectedParams": ["attack", "budget", "defense"],  # more are illegible
             "selectedMetrics": ["final_acc"],
             "showAllRuns": False,
         },
-        {**shared, "type": "BAR", "uuid": f"{VIEW}-final", "metricKey": "final_acc"},
+        {**shared, "type": "BAR", "uuid": f"{VIEW_KEY}-final", "metricKey": "final_acc"},
     ]
 
 

@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 from raygrid.core.errors import DataError
-from raygrid.tracking.mlflow.address import DATABASES, split_uri, without_credentials
+from raygrid.tracking.mlflow.address import DATABASE_SCHEMES, split_uri, without_credentials
 from raygrid.tracking.mlflow.connection import check_tracking, client_faults
 from raygrid.tracking.mlflow.follower import Follower
 
 log = logging.getLogger(__name__)
-INTERRUPTED = 4.0  # seconds
-SHORTEST, LONGEST, LAST = 1.0, 30.0, 5.0  # seconds between tries; LAST while the driver waits
+INTERRUPTED_SECONDS = 4.0  # seconds
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between tries
+LAST_PAUSE = 5.0  # seconds between tries while the driver waits
 
 
 class MlflowWriter:
@@ -30,7 +31,7 @@ class MlflowWriter:
     def __init__(self, out: Path, uri: str, every: float, wait: float) -> None:
         self.uri, self.every, self.wait = uri, every, wait
         self.problem: str | None = None
-        if split_uri(uri).scheme.partition("+")[0] in DATABASES:
+        if split_uri(uri).scheme.partition("+")[0] in DATABASE_SCHEMES:
             check_tracking(uri)
         self.follower = Follower(out, uri)
         self._status = "FINISHED"
@@ -48,7 +49,7 @@ class MlflowWriter:
         if interrupted:  # who interrupts a run wants the prompt back
             self._status = "KILLED"
             self._closing.set()
-            self._thread.join(min(self.wait, INTERRUPTED))
+            self._thread.join(min(self.wait, INTERRUPTED_SECONDS))
             self._give_up()
         else:
             self.finish("FINISHED")
@@ -77,7 +78,7 @@ class MlflowWriter:
         """Wait for the writer for as long as it gets on; a person is told that it takes time."""
         left, seen, said = self.follower.waiting, time.monotonic(), False
         while self._thread.is_alive() and time.monotonic() - seen < self.wait:
-            self._thread.join(min(self.wait / 4, LAST))
+            self._thread.join(min(self.wait / 4, LAST_PAUSE))
             now = self.follower.waiting
             if now == left:
                 continue
@@ -108,7 +109,7 @@ class MlflowWriter:
                 log.warning("MLflow lacks something: %s", error)
             except client_faults() as error:
                 self._complain(error)
-                pause = min(max(SHORTEST, 2 * pause), LAST if last else LONGEST)
+                pause = min(max(SHORTEST_PAUSE, 2 * pause), LAST_PAUSE if last else LONGEST_PAUSE)
             except Exception:  # a fault of the program, which the next round would meet again
                 log.exception("MLflow's writer ended; `raygrid sync` brings what is missing")
                 return

@@ -15,7 +15,7 @@ from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import BridgePlan, fitted_bridge
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
-from raygrid.trials.artifacts.dataset import START, World
+from raygrid.trials.artifacts.dataset import LEAST_MAKING_SECONDS, World
 from raygrid.trials.artifacts.poison import PoisonArtifact, mix, poison_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class BridgeArtifact(Artifact):
         return self.plan.nbytes
 
     def seconds(self, speed: Speed) -> float:
-        return START + self.poison.data.epoch_seconds(self.cost, speed)
+        return LEAST_MAKING_SECONDS + self.poison.data.epoch_seconds(self.cost, speed)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.poison.data, self.poison)

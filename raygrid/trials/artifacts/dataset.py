@@ -18,11 +18,11 @@ from raygrid.protocols.setups import Scene, SetupPlan
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 
-LABEL = 8
+LABEL_BYTES = 8
 """Bytes of a label and of a row number, both int64."""
-START = 0.1
+LEAST_MAKING_SECONDS = 0.1
 """Seconds that making anything takes at least: reading what it needs, writing what it is."""
-DECODE = 5e-9
+DECODE_SECONDS = 5e-9
 """Seconds to decode a byte of pixels and to take its fingerprint."""
 
 
@@ -60,14 +60,14 @@ class DatasetArtifact(Artifact):
     @property
     def image_nbytes(self) -> int:
         """Bytes of one image: its pixels uint8, and its label int64."""
-        return self.pixel_nbytes + LABEL
+        return self.pixel_nbytes + LABEL_BYTES
 
     @property
     def nbytes(self) -> int:
         return (self.dataset.train_size + self.dataset.test_size) * self.image_nbytes
 
     def seconds(self, speed: Speed) -> float:
-        return START + self.nbytes * DECODE
+        return LEAST_MAKING_SECONDS + self.nbytes * DECODE_SECONDS
 
     def pass_seconds(self, architecture: str, passes: float, speed: Speed) -> float:
         """Time of so many forward passes of the training set; three are a training pass."""

@@ -14,7 +14,7 @@ from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import DenoiserPlan, fitted
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
-from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
+from raygrid.trials.artifacts.dataset import LEAST_MAKING_SECONDS, DatasetArtifact, World
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class DenoiserArtifact(Artifact):
         return self.fitted_images * self.data.pixel_nbytes
 
     def seconds(self, speed: Speed) -> float:
-        return START + self.data.epoch_seconds(self.cost, speed)
+        return LEAST_MAKING_SECONDS + self.data.epoch_seconds(self.cost, speed)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data,)

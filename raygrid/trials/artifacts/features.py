@@ -25,7 +25,7 @@ from raygrid.trials.artifacts import (
     SurrogateArtifact,
     World,
 )
-from raygrid.trials.artifacts.dataset import LABEL, START
+from raygrid.trials.artifacts.dataset import LABEL_BYTES, LEAST_MAKING_SECONDS
 
 if TYPE_CHECKING:
     from raygrid.architectures.networks.network import Network
@@ -71,7 +71,7 @@ class FeaturesArtifact(Artifact):
         data, (train, test) = self.extractor.data.dataset, self._images
         architecture = ARCHITECTURES.make(self.extractor.recipe.architecture)
         width = network_size(architecture, data.classes, data.image_size).width
-        return 4 * width * (self.passes * train + test) + LABEL * train
+        return 4 * width * (self.passes * train + test) + LABEL_BYTES * train
 
     @property
     def held_nbytes(self) -> int:
@@ -81,7 +81,7 @@ class FeaturesArtifact(Artifact):
         train, test = self._images
         passes = (self.passes * train + test) / self.data.train_size
         architecture = self.extractor.recipe.architecture
-        return START + self.data.pass_seconds(architecture, passes, speed.of_float32)
+        return LEAST_MAKING_SECONDS + self.data.pass_seconds(architecture, passes, speed.of_float32)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data, self.extractor)

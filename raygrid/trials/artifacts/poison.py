@@ -14,11 +14,11 @@ from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, left_alone, prefix
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
-from raygrid.core.speed import DRAW, Speed
+from raygrid.core.speed import DRAW_SECONDS, Speed
 from raygrid.protocols.setups import SetupPlan
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
-from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
+from raygrid.trials.artifacts.dataset import LEAST_MAKING_SECONDS, DatasetArtifact, World
 from raygrid.trials.artifacts.surrogate import Pretraining, SurrogateArtifact
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class PoisonArtifact(Artifact):
             for name, passes in self.attack.work(size)
         )
         draws = self.rows_made * self.attack.draws(self.data.dataset.image_size)
-        return START + max(sum(work), DRAW * draws)
+        return LEAST_MAKING_SECONDS + max(sum(work), DRAW_SECONDS * draws)
 
     def needs(self) -> tuple[Artifact, ...]:
         """The data and the surrogates; with a base that one, which needs the surrogates itself."""

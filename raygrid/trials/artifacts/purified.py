@@ -12,16 +12,16 @@ from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, left_alone
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
-from raygrid.core.speed import DRAW, Speed
+from raygrid.core.speed import DRAW_SECONDS, Speed
 from raygrid.defenses.base import Defense, FitContext
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.bridge import BridgeArtifact
-from raygrid.trials.artifacts.dataset import START, World
+from raygrid.trials.artifacts.dataset import LEAST_MAKING_SECONDS, World
 from raygrid.trials.artifacts.denoiser import DenoiserArtifact
 from raygrid.trials.artifacts.poison import PoisonArtifact, mix, poison_of
 
-FILTER = 1e-4
+FILTER_SECONDS = 1e-4
 """Seconds that a filter takes an image."""
 
 
@@ -83,7 +83,7 @@ class PurifiedArtifact(Artifact):
         link, poison = self.links[-1], self.poison
         own = speed if link.purify_precision == "bf16" else speed.of_float32
         draws = poison.pool_size * link.purify_draws(poison.data.dataset.image_size)
-        return max(purifying_seconds(poison, self.cost, own), DRAW * draws)
+        return max(purifying_seconds(poison, self.cost, own), DRAW_SECONDS * draws)
 
     def needs(self) -> tuple[Artifact, ...]:
         before = self.before
@@ -117,7 +117,7 @@ def purifying_seconds(poison: PoisonArtifact, epochs: float, speed: Speed) -> fl
     """
     share = poison.pool_size / poison.data.dataset.train_size
     fit = poison.data.epoch_seconds(epochs * share, speed)
-    return START + poison.pool_size * FILTER + fit
+    return LEAST_MAKING_SECONDS + poison.pool_size * FILTER_SECONDS + fit
 
 
 def reaching(

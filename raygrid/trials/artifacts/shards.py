@@ -17,7 +17,7 @@ from raygrid.core.lazy import torch
 from raygrid.core.speed import Speed
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, BuildContext, PoisonArtifact
-from raygrid.trials.artifacts.dataset import START
+from raygrid.trials.artifacts.dataset import LEAST_MAKING_SECONDS
 
 
 def split(artifact: Artifact, count: int) -> Artifact:
@@ -112,7 +112,7 @@ class Joined(Artifact):
         return self.poison.nbytes
 
     def seconds(self, speed: Speed) -> float:
-        return START
+        return LEAST_MAKING_SECONDS
 
     def needs(self) -> tuple[Artifact, ...]:
         return tuple(Shard(self.poison, number, self.count) for number in range(self.count))

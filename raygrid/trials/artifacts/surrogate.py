@@ -21,7 +21,7 @@ from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
 from raygrid.storage.store import Bundle, as_state
 from raygrid.trials.artifacts.base import Artifact, BuildContext
-from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
+from raygrid.trials.artifacts.dataset import LEAST_MAKING_SECONDS, DatasetArtifact, World
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class SurrogateArtifact(Artifact):
     def seconds(self, speed: Speed) -> float:
         climbed = 2.0 * self.recipe.climb[0] if self.recipe.radius else 0.0
         passes = (3.0 + climbed) * self.recipe.recipe.epochs
-        return START + self.data.pass_seconds(self.recipe.architecture, passes, speed)
+        return LEAST_MAKING_SECONDS + self.data.pass_seconds(
+            self.recipe.architecture, passes, speed
+        )
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data,)
@@ -139,7 +141,7 @@ class GivenExtractor(SurrogateArtifact):
         return f"{self.recipe.architecture} with given weights"
 
     def seconds(self, speed: Speed) -> float:
-        return START
+        return LEAST_MAKING_SECONDS
 
     def needs(self) -> tuple[Artifact, ...]:
         return ()
