@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.api.run_grid import make_plan, run_planned
+from raygrid.api.run_grid import exclusive, make_plan, run_planned
 from raygrid.core.errors import DataError, RaygridError, SpecError, unknown
 from raygrid.core.flags import checked_path
 from raygrid.core.options import Options, hints
@@ -200,8 +200,9 @@ def run(
 
     Returns a `Run` of all rows of the grid, those of earlier runs too. Combinations of a grid that
     cannot run are skipped; a spec that cannot run is an error.
-    Raises SpecError, of data that are missing too, StoreError, TrackingError or ClusterError before
-    anything runs; a trial's own failure is a row in `.failed`.
+    Raises SpecError, of data that are missing too, StoreError, also where another run uses the
+    folder, TrackingError or ClusterError before anything runs; a trial's own failure is a row in
+    `.failed`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -222,7 +223,7 @@ def run(
     try:
         planned = make_plan(_listed(specs, skips), chosen)  # faults are said before MLflow starts
         planned[0].skips += skips
-        with listeners_of(chosen) as wanted:
+        with exclusive(chosen.out.absolute()), listeners_of(chosen) as wanted:
             outcome = run_planned(planned, chosen, *wanted, *told)
     except RaygridError:
         remove_unused()
