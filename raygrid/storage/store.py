@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from raygrid.core.errors import StoreError, may_pass
 from raygrid.core.hashing import checksum
 from raygrid.core.options import LEFT
-from raygrid.storage.bucket import STAGE
+from raygrid.storage.bucket import DAY, STAGE
 from raygrid.storage.meta import check_tensors, describe, read_meta
 from raygrid.storage.results import ROWS, Json, ResultLog
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
 GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What reading an entry raises of which a part is missing or is something else."""
 DATA, META = "data.safetensors", "meta.json"
-DAY = 86400.0
-"""Seconds without a write after which what is half written is nobody's any more."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
