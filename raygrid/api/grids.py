@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.api.grid_arguments import Specs, checked_listeners, listed, one_by_one, run_options
-from raygrid.api.run_grid import make_plan, run_planned
+from raygrid.api.run_grid import exclusive, make_plan, run_planned
 from raygrid.core.errors import DataError, RaygridError, SpecError
 from raygrid.core.flags import checked_path
 from raygrid.core.plugins import load_plugins
@@ -150,8 +150,9 @@ def run(
 
     Returns a `Run` of all rows of the grid, those of earlier runs too. Combinations of a grid that
     cannot run are skipped; a spec that cannot run is an error.
-    Raises SpecError, of data that are missing too, StoreError, TrackingError or ClusterError before
-    anything runs; a trial's own failure is a row in `.failed`.
+    Raises SpecError, of data that are missing too, StoreError, also where another run uses the
+    folder, TrackingError or ClusterError before anything runs; a trial's own failure is a row in
+    `.failed`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -172,7 +173,7 @@ def run(
     try:
         planned = make_plan(listed(specs, skips), chosen)  # faults are said before MLflow starts
         planned[0].skips += skips
-        with listeners_of(chosen) as wanted:
+        with exclusive(chosen.out.absolute()), listeners_of(chosen) as wanted:
             outcome = run_planned(planned, chosen, *wanted, *told)
     except RaygridError:
         remove_unused()

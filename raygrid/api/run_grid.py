@@ -277,7 +277,10 @@ def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
 
 @contextlib.contextmanager
 def exclusive(out: Path) -> Iterator[None]:
-    """Hold `out` for one driver of this machine; a second one gets a StoreError at once."""
+    """Hold `out` for one run of this machine, from the command line or Python.
+
+    A second one gets a StoreError at once.
+    """
     from filelock import FileLock, Timeout
 
     make_folder(out)
@@ -285,7 +288,8 @@ def exclusive(out: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise StoreError(f"another raygrid run is using {out}; wait for it or use --out") from None
+        said = f"another raygrid run is using {out}; wait for it or give another folder (--out)"
+        raise StoreError(said) from None
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from raygrid.core.enforcement import enforce
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import nn, torch
-from raygrid.core.registry import Combination, Method, Registry
+from raygrid.core.registry import Combination, Method, Registry, require
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene
 from raygrid.storage.checkpoints import NoProgress, Progress
@@ -113,11 +113,18 @@ class Attack(Method):
     def lacking(cls) -> Iterable[str]:
         fields = cls.__dataclass_fields__
         default = fields["budget"].default if "budget" in fields else None
-        own = cls.poison is not Attack.poison or cls.pixels is not Attack.pixels
-        if "budget" not in fields and not own:
+        needed = default is None and not cls._makes_pixels()
+        if "budget" not in fields and needed:
             yield f"it has no field budget, without which it perturbs nothing: {_BUDGET}"
+        elif needed or (isinstance(default, Budget) and default.value == 0):
+            yield f"field budget is {default}, with which it perturbs nothing: {_BUDGET}"
         if not isinstance(default, Budget | None):
             yield f"field budget is {default!r}, allowed is a Budget: {_BUDGET}"
+
+    @classmethod
+    def _makes_pixels(cls) -> bool:
+        """Whether it makes its pixels or its poison by itself, so that it needs no budget."""
+        return cls.poison is not Attack.poison or cls.pixels is not Attack.pixels
 
     @property
     def limit(self) -> Budget | None:
@@ -125,9 +132,10 @@ class Attack(Method):
         return self.budget if isinstance(self, _HasBudget) else None
 
     def limit_at(self, side: int) -> Budget:
-        """The budget for images of `side` pixels; only for attacks that perturb."""
+        """The budget for images of `side` pixels; SpecError of an attack that has none."""
         limit = self.limit
-        assert limit is not None, f"{self.id} has no budget"
+        if limit is None:
+            raise SpecError(f"{self.id} has no budget, without which nothing changes: {_BUDGET}")
         if self.grows and self.is_default(limit):
             return Budget(limit.norm, limit.value * side / 32)
         return limit
@@ -137,13 +145,21 @@ class Attack(Method):
         return bool(budget == type(self).__dataclass_fields__["budget"].default)
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit.norm not in self.norms:
+        limit = self.limit
+        clean = "and the attack 'clean' for no perturbation"
+        if limit is None:
+            idle = isinstance(self, _HasBudget) and not self._makes_pixels()
+            allowed = f"allowed are budgets of {' and '.join(self.norms)}, {clean}"
+            require(not idle, f"budget is none: nothing would change; {allowed}")
+            return
+        if limit.norm not in self.norms:
             allowed = ", ".join(self.norms)
-            raise SpecError(f"budget {self.limit} is {self.limit.norm}; {self.id} takes {allowed}")
-        if self.limit is not None and self.limit.changes_nothing:
+            raise SpecError(f"budget {limit} is {limit.norm}; {self.id} takes {allowed}")
+        if limit.changes_nothing:
+            least = "1/255" if limit.norm == "linf" else f"{limit.norm}:1/255"
             raise SpecError(
-                f"budget {self.limit} is less than one step of a pixel: nothing would change; "
-                "allowed from 1/255, and the attack 'clean' for no perturbation"
+                f"budget {limit} is less than one step of a pixel: nothing would change within it; "
+                f"allowed from {least}, {clean}"
             )
 
     @property
@@ -224,9 +240,9 @@ class Attack(Method):
         Under l2 rounding to whole levels may exceed it, by at most `rounding`.
         """
         index = self.index(images, context)
-        if self.limit is None or self.limit.value == 0 or len(index) == 0:
-            return images.pixels[index]
         limit = self.limit_at(images.shape[-1])
+        if limit.value == 0 or len(index) == 0:
+            return images.pixels[index]
         out = torch.empty((len(index), *images.shape), dtype=torch.uint8)
         done = 0
         for piece in map(self.proposal, self.pieces(images, context), repeat(images)):

@@ -63,8 +63,12 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def files_of(args: argparse.Namespace) -> Files:
     """The user's files by absolute path: jobs may run in another folder."""
-    found = args.diffusion and Path(args.diffusion).exists()
-    return Files(str(Path(args.diffusion).absolute()) if found else args.diffusion, args.setups)
+    return Files(_found(args.diffusion), _found(args.setups))
+
+
+def _found(file: str) -> str:
+    """The absolute path of what is there; any other text as it is, such as a name on a hub."""
+    return str(Path(file).absolute()) if file and Path(file).exists() else file
 
 
 def _table(args: argparse.Namespace) -> int:

@@ -101,13 +101,17 @@ class Budget:
 
     @property
     def levels(self) -> int:
-        """The largest change in whole 1/255 steps that an `linf` budget allows."""
+        """The largest change of one value in whole 1/255 steps, as `linf` and `l2` allow it."""
         return int(self.value * 255 + 1e-6)
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether an `linf` budget above zero is less than the smallest step of a pixel."""
-        return self.norm == "linf" and self.value > 0 and self.levels == 0
+        """Whether a budget above zero is less than the smallest change that pixels can show.
+
+        One value changed by one level costs 1/255 under `linf` and `l2` alike. Under `l0` it costs
+        1, and there budgets are whole.
+        """
+        return self.norm != "l0" and self.value > 0 and self.levels == 0
 
     def __str__(self) -> str:
         if self.norm == "l0":

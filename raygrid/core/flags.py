@@ -11,12 +11,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 from raygrid.core.errors import SpecError, unknown
 
 T = TypeVar("T")
 FlagGroup = Literal["places", "running"]
+
+if TYPE_CHECKING:
+    # What type checkers are told of fields that take more than they hold: `__set__` has what may be
+    # given, `__get__` what is read. Elsewhere these names are the plain types that are held.
+
+    class Place:
+        def __get__(self, instance: Any, owner: Any) -> Path: ...
+        def __set__(self, instance: Any, value: str | os.PathLike[str]) -> None: ...
+
+    class Address:
+        def __get__(self, instance: Any, owner: Any) -> str | None: ...
+        def __set__(self, instance: Any, value: str | os.PathLike[str] | None) -> None: ...
+
+    class Texts:
+        def __get__(self, instance: Any, owner: Any) -> tuple[str, ...]: ...
+        def __set__(self, instance: Any, value: str | tuple[str, ...] | list[str]) -> None: ...
+
+else:
+    Place, Address, Texts = Path, str | None, tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,10 +62,13 @@ class Flag:
     driver_only: str = ""
 
 
-def option(default: T, help: str, **facts: Any) -> T:
-    """A field of `Options` with a flag; facts: those of `Flag`."""
-    found: T = field(default=default, metadata={"flag": Flag(help, **facts)})
-    return found
+def option(default: Any, help: str, **facts: Any) -> Any:
+    """A field of `Options` with a flag; facts: those of `Flag`.
+
+    `Options` checks defaults as it checks what is given. A type checker cannot: the default of a
+    `Place` is a path.
+    """
+    return field(default=default, metadata={"flag": Flag(help, **facts)})
 
 
 def no_flag(default: T, reason: str) -> T:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_type_hints
 
 from raygrid.core.driver import Driver
 from raygrid.core.errors import SpecError, SpecErrors
-from raygrid.core.flags import Flag, checked_value, no_flag, option
+from raygrid.core.flags import Address, Flag, Place, Texts, checked_value, no_flag, option
 from raygrid.core.plugins import absolute
 
 LEFT_BY_TRIALS = ("weights", "peak", "predictions", "features")
@@ -28,15 +28,15 @@ TRIALS_PER_GPU = (1, 2, 4, 8)
 class Options:
     """How a grid is run; everything that a run writes goes under `out`.
 
-    A text in the place of a path becomes one, and a list a tuple; type checkers want `Path` and
-    tuples. Raises SpecError that names each value that is not allowed, and what is.
+    A text in the place of a path becomes one, a path in the place of a text that, and a list or one
+    text alone a tuple. Raises SpecError that names each value that is not allowed, and what is.
     """
 
-    out: Path = option(Path("runs"), "folder for all output", group="places")
-    data: Path = option(
+    out: Place = option(Path("runs"), "folder for all output", group="places")
+    data: Place = option(
         Path("data"), "folder with the datasets' files", group="places", variable="RAYGRID_DATA"
     )
-    store: str | None = option(
+    store: Address = option(
         None,
         "folder or URL (s3://...) for artifacts (OUT/store)",
         group="places",
@@ -53,7 +53,7 @@ class Options:
         group="places",
         driver_only="it may hold a password, and Ray Tune writes to disk what workers get",
     )
-    imports: tuple[str, ...] = option(
+    imports: Texts = option(
         (),
         "import a module or file.py that registers methods of your own",
         group="places",
@@ -96,7 +96,7 @@ class Options:
         metavar="N",
         least=1,
     )
-    keep: tuple[str, ...] = option(
+    keep: Texts = option(
         (),
         "what trials leave for `raygrid evaluate` and `figure` (`plan` says its size); "
         "a finished trial that lacks any of it is trained again",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -15,11 +17,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from raygrid.core.errors import StoreError, in_one_line
 from raygrid.core.retry import retried
 from raygrid.core.secrets import shown
+from raygrid.core.text import DAY
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 STAGE_MARK = ".tmp-"
 """In the names of files that are being written, where renaming them is what publishes them."""
+PROBE_FILE, SWEPT_FILE = ".probe", ".swept"
+"""Files whose ages say what time it is where they lie, and when stages were looked for there."""
+_STAGED = re.compile(re.escape(STAGE_MARK) + r"[0-9a-f]{32}\Z")
 HOPELESS_ERRORS = (
     "ACCESS_DENIED",
     "NO_SUCH_BUCKET",
@@ -57,8 +63,12 @@ class ObjectStore:
         except (OSError, ValueError) as error:
             raise StoreError(f"store {url} cannot be opened: {in_one_line(error)}") from None
         if not reading:
-            remote.write(".probe", b"")
+            remote.write(PROBE_FILE, b"")
         return remote
+
+    @property
+    def _is_folder(self) -> bool:
+        return bool(self.filesystem.type_name == "local")
 
     def _path(self, name: str) -> str:
         return f"{self.base}/{name}"
@@ -119,7 +129,7 @@ class ObjectStore:
 
     def _put(self, name: str, fill: Callable[[Any], None]) -> None:
         # Objects appear when they are closed; files of a folder do not, hence the other name.
-        is_folder = self.filesystem.type_name == "local"
+        is_folder = self._is_folder
         path = self._path(name)
         stage = f"{path}{STAGE_MARK}{uuid.uuid4().hex}" if is_folder else path
 
@@ -143,8 +153,11 @@ class ObjectStore:
 
     def size(self, name: str) -> int | None:
         """A file's size in bytes, None if there is no such file."""
-        found = self._try(lambda: self.filesystem.get_file_info(self._path(name)), "look for", name)
+        found = self._info(name)
         return int(found.size) if found.is_file else None
+
+    def _info(self, name: str) -> Any:
+        return self._try(lambda: self.filesystem.get_file_info(self._path(name)), "look for", name)
 
     def names(self, folder: str) -> list[str]:
         """The files directly in a folder, sorted; not those that somebody is still writing."""
@@ -156,10 +169,30 @@ class ObjectStore:
         """The names of the folders directly in a folder."""
         return [info.base_name for info in self._list(folder) if not info.is_file]
 
-    def _list(self, folder: str) -> list[Any]:
+    def sweep(self, folders: Iterable[str]) -> None:
+        """Remove the stages that killed writers left here, and in these folders with all below.
+
+        They are looked for once a day, whoever asks, and one that was written to within a day
+        stays. Ages are told by the clock of the files: that of this machine may be wrong. Buckets
+        show no stages.
+        """
+        if not self._is_folder:
+            return
+        self.write(PROBE_FILE, b"")
+        now, last = _written(self._info(PROBE_FILE)), _written(self._info(SWEPT_FILE))
+        if now - last <= DAY:
+            return
+        self.write(SWEPT_FILE, b"")
+        found = [*self._list(""), *chain(*(self._list(each, below=True) for each in folders))]
+        for info in found:
+            if info.is_file and _STAGED.search(info.base_name) and now - _written(info) > DAY:
+                with suppress(OSError):  # its writer may be another person, or be faster
+                    self.filesystem.delete_file(info.path)
+
+    def _list(self, folder: str, below: bool = False) -> list[Any]:
         from pyarrow.fs import FileSelector
 
-        selector = FileSelector(self._path(folder), allow_not_found=True)
+        selector = FileSelector(self._path(folder), allow_not_found=True, recursive=below)
         return list(self._try(lambda: self.filesystem.get_file_info(selector), "list", folder))
 
     def delete(self, name: str) -> None:
@@ -171,6 +204,11 @@ class ObjectStore:
         """Remove a folder and all its files if it is there."""
         with suppress(FileNotFoundError):
             self._try(lambda: self.filesystem.delete_dir(self._path(folder)), "delete", folder)
+
+
+def _written(info: Any) -> float:
+    """When a file was last written, in seconds since 1970; 0 of one that is not there."""
+    return float(info.mtime_ns or 0) / 1e9
 
 
 def folder_of(where: str) -> str | None:

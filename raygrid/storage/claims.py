@@ -39,10 +39,15 @@ _held: set[str] = set()
 
 @contextlib.contextmanager
 def claimed(store: Store, keys: Iterable[str]) -> Iterator[Claim]:
-    """Hold these trials while the block lasts; StoreError if a living driver runs one of them."""
+    """Hold these trials while the block lasts; StoreError if a living driver runs one of them.
+
+    A driver that begins is also who looks for what killed uploads left in a shared folder.
+    """
     claim = Claim(shared_side(store), frozenset(keys))
     claim.take()
     try:
+        if isinstance(store, MirroredStore):
+            store.sweep()
         yield claim
     finally:
         claim.release()

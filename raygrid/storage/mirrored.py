@@ -33,6 +33,8 @@ from raygrid.storage.meta import read_meta
 from raygrid.storage.results import RESULTS_FILE, Json, ResultLog, best, precedence, read_row
 from raygrid.storage.store import DATA_FILE, META_FILE, Bundle, Store, entry
 
+SHARED_FOLDERS = ("artifacts", "results", "claims", "profiles")
+"""Where files are kept there: a folder that is shared may hold those of others beside them."""
 UNSENT_MARK = "unsent"
 """A mark in the folder of an entry that was put here and is not there yet."""
 log = logging.getLogger(__name__)
@@ -127,6 +129,13 @@ class MirroredStore(Store):
         super().drop(kind, key)
         with self._writing():
             self.remote.remove(entry(kind, key))
+
+    def sweep(self) -> None:
+        """Remove what killed uploads left there and nobody has written to for a day."""
+        try:
+            self.remote.sweep(SHARED_FOLDERS)
+        except (StoreError, OSError) as error:  # no run has to end for want of tidiness
+            log.warning("%s; what killed uploads left there stays", error)
 
     def results(self, path: Path | None = None) -> MirroredLog:
         return MirroredLog(path or self.root / RESULTS_FILE, self.remote)

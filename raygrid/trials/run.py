@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -82,6 +82,15 @@ def trial_marks(trial: Trial) -> list[str]:
     return marks
 
 
+def idle_marks(facts: Mapping[str, Any]) -> list[str]:
+    """Says that a poison changed no image at all, as rounding may have it; empty if it did.
+
+    facts: those that are kept beside the poison.
+    """
+    changed = facts.get("size", {}).get("l0", {}).get("max")
+    return ["its poison changed no image at all"] if changed == 0 else []
+
+
 def _run(trial: Trial, fetch: Fetch, context: TrialContext, result: Result, meter: Meter) -> None:
     if context.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
@@ -90,7 +99,7 @@ def _run(trial: Trial, fetch: Fetch, context: TrialContext, result: Result, mete
     world = World.of(fetch(trial.data), trial.setup)
     made = fetch(trial.poison)
     poison = poison_of(made)
-    result.marks = [*made.facts.get("marks", ()), *trial_marks(trial)]
+    result.marks = [*made.facts.get("marks", ()), *idle_marks(made.facts), *trial_marks(trial)]
     context.examples(trial.poison.key, world.train, poison)
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch, result) or mixed

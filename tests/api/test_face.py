@@ -72,18 +72,44 @@ def test_the_examples_of_the_verbs_run(module: str) -> None:
     assert found.failed == 0
 
 
+def type_checked(folder: Path, code: str) -> str:
+    """What mypy says of a script of somebody who uses raygrid."""
+    (folder / "user.py").write_text(code)
+    words = [sys.executable, "-m", "mypy", "--follow-imports=silent", str(folder / "user.py")]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(rg.__file__).parents[1])
+    return done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_type_checkers_see_the_names(tmp_path: Path) -> None:
-    code = (
+    said = type_checked(
+        tmp_path,
         "import raygrid as rg\n"
         "reveal_type(rg.poison)\n"
         "reveal_type(rg.run)\n"
         "rg.Grid(attacks=('lsp',)).specs()\n"
-        "rg.train(3)\n"
+        "rg.train(3)\n",
     )
-    (tmp_path / "user.py").write_text(code)
-    words = [sys.executable, "-m", "mypy", "--follow-imports=silent", str(tmp_path / "user.py")]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(rg.__file__).parents[1])
-    assert "-> raygrid.core.images.Images" in done.stdout, done.stdout + done.stderr
-    assert "-> raygrid.api.grids.Run" in done.stdout
-    assert 'user.py:5: error: Argument 1 to "train"' in done.stdout
+    assert "-> raygrid.core.images.Images" in said, said
+    assert "-> raygrid.api.grids.Run" in said
+    assert 'user.py:5: error: Argument 1 to "train"' in said
+
+
+@pytest.mark.slow
+def test_type_checkers_know_what_options_take_and_what_they_hold(tmp_path: Path) -> None:
+    said = type_checked(
+        tmp_path,
+        "import pathlib, raygrid as rg\n"
+        "place = pathlib.Path('b')\n"
+        "given = rg.Options(out='a', data=place, store=place, keep=['peak'])\n"
+        "reveal_type((given.out, given.data, given.store, given.keep, given.cpus))\n"
+        "rg.Options(out=3)\n"
+        "rg.Options(keep=3)\n",
+    )
+    held = "tuple[pathlib.Path, pathlib.Path, str | None, tuple[str, ...], int | None]"
+    wrong = [line.partition(": error: ")[2] for line in said.splitlines() if ": error: " in line]
+    assert [line.partition(" has incompatible type")[0] for line in wrong] == [
+        'Argument "out" to "Options"',
+        'Argument "keep" to "Options"',
+    ], said
+    assert f'Revealed type is "{held}"' in said.replace("Union[str, None]", "str | None"), said

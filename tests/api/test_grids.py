@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,7 +14,8 @@ import pandas as pd
 import pytest
 
 import raygrid as rg
-from raygrid.core.errors import DataError, SpecError, TrackingError
+from raygrid.api.run_grid import exclusive
+from raygrid.core.errors import DataError, SpecError, StoreError, TrackingError
 from raygrid.trials.result import Result, Status
 from tests import plugin
 from tests.ports import free_port
@@ -62,6 +64,27 @@ def test_running_again_runs_nothing(run: rg.Run) -> None:
     again = rg.run(GRID, run.out, executor="inline", listeners=[count])
     assert len(again) == 4
     assert count.trained == 0
+
+
+def test_a_run_holds_its_folder_and_a_second_one_is_refused(tmp_path: Path) -> None:
+    """From the command line it was refused; from Python both wrote into one folder."""
+    says = re.escape(f"another raygrid run is using {tmp_path}; wait for it or give another folder")
+    refused: list[str] = []
+
+    class Second(rg.Listener):
+        def trial_started(self, trial: rg.Trial) -> None:
+            with pytest.raises(StoreError, match=says) as no, exclusive(tmp_path):
+                pass
+            refused.append(str(no.value))
+
+    spec = WHERE.format("clean", "none")
+    with exclusive(tmp_path), pytest.raises(StoreError, match=says):
+        rg.run(spec, tmp_path, executor="inline")
+    assert not (tmp_path / "results.jsonl").exists()
+    assert len(rg.run(spec, tmp_path, executor="inline", listeners=[Second()])) == 1
+    assert len(refused) == 1
+    with exclusive(tmp_path):  # it is free again
+        pass
 
 
 def test_a_run_that_asks_for_mlflow_and_a_display_gets_them(

@@ -325,6 +325,47 @@ def test_a_proposal_of_another_kind_or_form_is_refused(
         attack.pixels(images, craft_for(attack, images))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Optional(Attack):
+    """Has a budget that may be none, which it leaves to the base class to hold."""
+
+    id = "optional"
+    norms = ("linf", "l2")
+    budget: Budget | None = Budget("linf", 8 / 255)
+
+    def propose(self, images: Images, context: AttackContext) -> torch.Tensor:
+        return images.floats()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlimited(Optional):
+    """The same whose pixels are its own affair."""
+
+    def pixels(self, images: Images, context: AttackContext) -> torch.Tensor:
+        return images.pixels // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bare(Attack):
+    """Has no budget, and nobody has filed it."""
+
+    id = "bare"
+
+    def propose(self, images: Images, context: AttackContext) -> torch.Tensor:
+        return images.floats()
+
+
+def test_an_attack_without_a_budget_is_told_that_it_perturbs_nothing(images: Images) -> None:
+    """It gave back the clean images, which stood in tables as poisoned."""
+    says = "budget is none: nothing would change; allowed are budgets of linf and l2, and the attac"
+    with pytest.raises(SpecError, match=says):
+        Optional(budget=None)
+    own = Unlimited(budget=None)
+    assert torch.equal(own.pixels(images, craft_for(own, images)), images.pixels // 2)
+    with pytest.raises(SpecError, match="bare has no budget, without which nothing changes: budge"):
+        Bare().pixels(images, AttackContext(Stream("poison")))
+
+
 def test_enforce_holds_every_norm() -> None:
     clean = torch.full((2, 3, 4, 4), 250, dtype=torch.uint8)
     wild = torch.full((2, 3, 4, 4), 0.9)

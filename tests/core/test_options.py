@@ -16,12 +16,12 @@ from raygrid.core.options import Options, flags
 
 
 def test_text_and_lists_stand_for_paths_and_tuples(tmp_path: Path) -> None:
-    given = Options(out="runs/a", data=tmp_path, store=tmp_path / "store", keep=["peak"])  # type: ignore[arg-type]
+    given = Options(out="runs/a", data=tmp_path, store=tmp_path / "store", keep=["peak"])
     assert given == Options(
         out=Path("runs/a"), data=tmp_path, store=str(tmp_path / "store"), keep=("peak",)
     )
     assert given.out / "tables" == Path("runs/a/tables")
-    assert Options(keep="peak").keep == ("peak",)  # type: ignore[arg-type]
+    assert Options(keep="peak").keep == ("peak",)
     assert hash(given) == hash(replace(given))
 
 

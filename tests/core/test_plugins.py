@@ -175,6 +175,14 @@ def test_a_class_that_would_fail_later_is_refused_as_it_is_filed(
             wave().replace('budget: rg.Budget = rg.Budget("linf", 8 / 255)', "eps: float = 0.03"),
             r"class Wave: it has no field budget, without which it perturbs nothing: budget: Bud",
         ),
+        (
+            wave("    budget: rg.Budget | None = None"),
+            r"class Wave: field budget is None, with which it perturbs nothing: budget: Budget =",
+        ),
+        (
+            wave('    budget: rg.Budget = rg.Budget("linf", 0)'),
+            r"class Wave: field budget is 0, with which it perturbs nothing: budget: Budget =",
+        ),
         (wave("    strength: float = 1"), r"field strength is 1, but a float: write 1\.0"),
         (wave("    cap: float | None = 2"), r"field cap is 2, but a float: write 2\.0"),
         (wave("    cap: float = float('nan')"), r"field cap is nan, allowed are finite numbers"),

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
+from raygrid.core.enforcement import size_of_change
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
 from raygrid.core.literals import format_float, parse_scalar
@@ -272,6 +274,27 @@ def test_levels_are_whole_steps() -> None:
     assert Budget("linf", 0.032).levels == 8
     assert Budget("linf", 0.05).levels == 12, "12.75 steps: the thirteenth is beyond the budget"
     assert Budget("linf", 0.03).levels == 7
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_least_budget_pays_for_one_value_changed_by_one_level(norm: str) -> None:
+    clean = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
+    changed = clean.clone()
+    changed[0, 0, 0, 0] += 1
+    cost = float(size_of_change(clean, changed, norm))
+    assert not Budget(norm, cost).changes_nothing
+    assert Budget(norm, 0.99 * cost).changes_nothing
+    assert int(size_of_change(clean, changed, "l0")) == 1, "and budgets of l0 are whole"
+    assert not Budget("l0", 1).changes_nothing
+
+
+@pytest.mark.parametrize("part", ["ar(budget=l2:0.003)", "lsp(budget=0.002x)"])
+def test_an_l2_budget_below_one_level_of_one_value_is_refused(part: str) -> None:
+    with pytest.raises(SpecError, match="less than one step of a pixel: nothing") as no:
+        ATTACKS.make(part)
+    assert str(no.value).startswith(f"{part}: budget l2:0.00")
+    assert "; allowed from l2:1/255, and the attack 'clean'" in str(no.value)
+    assert ATTACKS.make("ar(budget=l2:1/255)").limit == Budget("l2", 1 / 255)
 
 
 @pytest.mark.parametrize("part", ["noise(budget=0.1x)", "em(budget=0.003)", "ntga(budget=1/256)"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,24 +186,38 @@ def ten_thousand() -> list[Json]:
     ]
 
 
+class Work:
+    """What a tab has computed: seconds of its own thread, whatever else the machine is doing."""
+
+    def __init__(self, tab: Page) -> None:
+        self.session = tab.context.new_cdp_session(tab)
+        self.session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def seconds(self) -> float:
+        found = self.session.send("Performance.getMetrics")["metrics"]
+        return float(next(each["value"] for each in found if each["name"] == "TaskDuration"))
+
+
 @pytest.mark.slow
 def test_ten_thousand_rows_open_and_sort_at_once(tab: Page, tmp_path: Path) -> None:
+    """The clock on the wall was no measure: it ran on while the machine did something else."""
     rows = ten_thousand()
     assert len(rows) == 10_080
     file = report([write_rows(tmp_path, rows)])
-    started = time.monotonic()
+    work = Work(tab)
     visit(tab, file)
     tab.get_by_text("10080 of 10080 combinations").wait_for()
-    assert time.monotonic() - started < 5
+    assert 0 < work.seconds() < 5
     for name in ("final", "defense"):
-        started = time.monotonic()
+        before = work.seconds()
         sort_by(tab, name)
-        assert time.monotonic() - started < 1
+        assert 0 < work.seconds() - before < 1
     assert len(column(tab, "attack")) == 200
-    started = time.monotonic()
+    assert tab.locator("*").count() < 20_000, "rows that nobody sees are no part of the page"
+    before = work.seconds()
     tab.get_by_role("searchbox").fill("patch=7 resnet50")
-    assert time.monotonic() - started < 1
     assert tab.locator("#count").inner_text() == "90 of 10080 combinations"
+    assert 0 < work.seconds() - before < 1
 
 
 def test_a_phone_shows_specs_in_whole_words_and_the_list_of_columns(small: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,22 @@ def test_official_setups_are_taken_where_the_papers_data_are(scale: Scale) -> No
     wanted = paper_table("just_how_toxic", "3", scale, files=files)
     assert all("setups=theirs" in spec for spec in wanted.specs)
     reproduce.check_used(wanted, files, scale)
+
+
+def test_official_setups_are_found_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative folder was another one wherever jobs run in folders of their own."""
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    files = reproduce.files_of(Namespace(diffusion="", setups="theirs"))
+    wanted = paper_table("just_how_toxic", "3", "small", files=files)
+    monkeypatch.chdir("/")
+    places = {dict(TrialSpec.parse(s).protocol.params)["setups"] for s in wanted.specs}
+    assert places == {str(tmp_path / "theirs")}
+    reproduce.check_used(wanted, files, "small")
+    typed = reproduce.files_of(Namespace(diffusion="", setups="nowhere"))
+    assert typed.setups == "nowhere", "the error names what was typed"
 
 
 def test_a_dry_run_asks_no_hub(

@@ -20,6 +20,7 @@ from raygrid.core.errors import StoreError
 from raygrid.storage import mirrored
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.checkpoints import CheckpointSlot
+from raygrid.storage.claims import claimed
 from raygrid.storage.mirrored import MirroredLog, MirroredStore, open_store
 from raygrid.storage.store import DATA_FILE, META_FILE, Bundle, Store
 from raygrid.trials.artifacts import BuildContext
@@ -255,6 +256,55 @@ def test_checkpoints_leave_nothing(machine: Opener) -> None:
     assert store.remote.folders("artifacts/partial") == []
     assert not list((store.root / "artifacts" / "partial").iterdir())
     partial.clear()
+
+
+def aged(path: Path, days: float) -> Path:
+    """A file that was last written so long ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(64))
+    at = time.time() - days * 86_400
+    os.utime(path, (at, at))
+    return path
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_what_killed_uploads_left_is_removed_when_it_is_a_day_old(
+    machine: Opener, tmp_path: Path
+) -> None:
+    """Half a file took its room for ever; one that is still being written is left alone."""
+    store, far, stage = machine("a"), tmp_path / "far away", f".tmp-{'0123abcd' * 4}"
+    store.put("poison", "k", BUNDLE)
+    data = f"{stored(store)[1]}{stage}"
+    dead = [aged(far / name, 2) for name in (data, f"results/1.jsonl{stage}", f".probe{stage}")]
+    kept = [
+        aged(far / f"artifacts/poison/growing/x.safetensors{stage}", 0.9),
+        aged(far / "artifacts/poison/k/of_somebody.tmp-notes", 2),
+        aged(far / f"of_others/x{stage}", 2),
+    ]
+    with claimed(store, ["t"]):
+        assert [path.exists() for path in (*dead, *kept)] == [False] * 3 + [True] * 3
+    assert same(machine("b").get("poison", "k"), BUNDLE)
+    later = aged(far / data, 2)
+    with claimed(machine("b"), ["t"]):
+        assert later.exists(), "who begins on the same day does not look again"
+    aged(far / ".swept", 1.1)
+    with claimed(machine("b"), ["t"]):
+        assert not later.exists()
+
+
+def test_ages_of_stages_are_told_by_the_clock_of_the_files(
+    machine: Opener, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine whose clock is days ahead every upload looked dead."""
+    store = machine("a")
+    place = tmp_path / "far away" / "artifacts" / "poison" / "k" / f"x.tmp-{'0' * 32}"
+    if url.startswith("file"):
+        aged(place, 0)
+    ahead = time.time() + 1e6
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    store.sweep()
+    assert place.exists() == url.startswith("file")
+    assert (store.remote.size(".swept") == 0) == url.startswith("file"), "buckets have no stages"
 
 
 # The result log

@@ -130,6 +130,21 @@ def test_a_measure_that_is_no_number_fails_its_trial_alone(
     assert re.search(says, str(result.error)), result.error
 
 
+def test_a_row_says_that_its_poison_changed_nothing(
+    catalog: Catalog, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    """Noise below half a level everywhere is rounded away, though the budget pays for a level."""
+
+    def marks(attack: str) -> list[str]:
+        trial = resolve(CELL.format(attack, "none", "sleeper", "brief", 0), catalog)
+        return run_trial(trial, fetch, TrialContext(device=torch.device("cpu"))).marks
+
+    said = "its poison changed no image at all"
+    assert said in marks("lsp(budget=l2:0.01)")
+    assert said not in marks("lsp")
+    assert said not in marks("clean")
+
+
 def test_a_trial_on_a_cpu_computes_with_one_thread(
     catalog: Catalog, fetch: Callable[[Artifact], Bundle]
 ) -> None:
