@@ -155,6 +155,42 @@ def test_no_public_name_means_two_things() -> None:
     assert several.keys() == SAME_NAME.keys(), several
 
 
+EXPERIMENTS = sorted((ROOT.parent / "experiments").rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """Module and name of what a file takes from the modules of raygrid."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("raygrid."):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def names_in(module: str) -> set[str]:
+    """What can be imported from a module: what it defines or imports, and the modules below it."""
+    stem = ROOT.parent.joinpath(*module.split("."))
+    if stem.is_dir():
+        return names_of(stem / "__init__.py") | {path.stem for path in stem.iterdir()}
+    return names_of(stem.with_suffix(".py"))
+
+
+def names_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {ast.unparse(target) for target in assigned(node)}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.name)
+def test_what_experiments_import_is_there(path: Path) -> None:
+    """No test runs the benchmarks, which take hours: users would meet what was renamed."""
+    assert [found for found in imported(path) if found[1] not in names_in(found[0])] == []
+
+
 PRIVATE_WORDS = {
     *("decided", "workshop", "keeping", "gauge", "gauging", "tally", "plate", "shelf"),
     *("plates", "asked", "craft", "bench", "look", "letter", "desk", "bury", "beacon"),

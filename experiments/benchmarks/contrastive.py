@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.rounds import alternating
-from raygrid.attacks.tp import Making, Tp
+from raygrid.attacks.tp import Crafting, Tp
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX_LEARNERS
@@ -48,14 +48,14 @@ def tp() -> bool:
     """The share of an epoch of TP that goes into passes of the network."""
     images = photos(BATCH * BATCHES)
     attack = Tp(batch_size=BATCH, cl_steps=STEPS, sl_steps=STEPS)
-    making = Making(attack, images, AttackContext(STREAM), attack.radius)
-    students = [making.contrastive(), making.supervised()]
+    crafting = Crafting(attack, images, AttackContext(STREAM), attack.radius)
+    students = [crafting.contrastive(), crafting.supervised()]
 
-    epoch = alternating(making.noise, students, 3, BATCH, making.context).round
+    epoch = alternating(crafting.noise, students, 3, BATCH, crafting.context).round
     epoch(0)
     bare, whole = [], []
     for number in (1, 2):  # in turns, so that a slower machine slows both
-        bare.append(passes(making.network))
+        bare.append(passes(crafting.network))
         whole.append(seconds(lambda n=number: epoch(n)))  # type: ignore[misc]
     share = min(bare) / min(whole)
     print(f"an epoch of TP, {BATCH * BATCHES} images, {STEPS}:{STEPS} steps {min(whole):7.2f} s")

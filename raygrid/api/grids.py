@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from raygrid.reports.tables.layout import Table
 
 log = logging.getLogger(__name__)
-SHOWN = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed", "status")
+SUMMARY_COLUMNS = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed", "status")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Run:
         rows = self.df
         if rows.empty:
             return f"<p>{_escaped(self._words())}</p>"
-        names = [n for n in (*SHOWN, "final_acc", "peak_acc") if n in rows]
+        names = [n for n in (*SUMMARY_COLUMNS, "final_acc", "peak_acc") if n in rows]
         shown = rows[names].to_html(max_rows=20, index=False, float_format="{:.3f}".format)
         return f"<p>{_escaped(self._words())}</p>{shown}"
 

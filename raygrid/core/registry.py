@@ -18,7 +18,7 @@ from raygrid.core.coercion import coerce
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.literals import Scalar
 from raygrid.core.plugins import load_installed
-from raygrid.core.spec import METHODS, NAME, Part
+from raygrid.core.spec import KNOWN_METHODS, NAME_PATTERN, Part
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Registry(Generic[M]):
             self._check(name, cls)
             cls.id = name
             self._methods[name] = cls  # type: ignore[assignment]
-            METHODS.add(name)
+            KNOWN_METHODS.add(name)
             for forget in _FORGETS:
                 forget()
             return cls
@@ -168,7 +168,7 @@ class Registry(Generic[M]):
         return add
 
     def _check(self, name: str, cls: type[Method]) -> None:
-        if not NAME.match(name):
+        if not NAME_PATTERN.match(name):
             raise SpecError(f"{self.kind} name {name!r} is not lower_case")
         if name in self._methods:
             taken = self._methods[name].__module__

@@ -16,9 +16,9 @@ from typing import Any, Self
 from raygrid.core.errors import SpecError, respelled
 from raygrid.core.literals import Scalar, format_float, format_scalar, parse_scalar, plain_scalar
 
-NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*\Z")
 _BUDGETS = ("budget", "base_budget")
-METHODS: set[str] = set()
+KNOWN_METHODS: set[str] = set()
 """Names that registries know, of every kind: what a text that is no name may mean."""
 _PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?(?= *%)|\d{2}|100)(?: *%)?\Z")
 _SHAPE = "dataset/attack[@ratio]/defense[+defense]/architecture/learner/protocol/seed"
@@ -51,7 +51,7 @@ class Part:
         """Read `name` or `name(key=value, ...)`; raise SpecError on anything else."""
         text = text.strip()
         head, bracket, rest = text.partition("(")
-        if not NAME.match(head):
+        if not NAME_PATTERN.match(head):
             raise SpecError(
                 f"{text!r} is not a method: expected name or name(key=value, ...), in lower case "
                 f"letters, digits and _{_meant(head)}"
@@ -64,7 +64,7 @@ class Part:
         pieces = split_outside(rest[:-1], ",")
         for item in filter(None, (piece.strip() for piece in pieces)):
             key, equals, value = (piece.strip() for piece in item.partition("="))
-            if not equals or not NAME.match(key):
+            if not equals or not NAME_PATTERN.match(key):
                 raise SpecError(f"{item!r} in {text!r} is not key=value")
             if key in params:
                 raise SpecError(f"{text!r} sets {key!r} twice")
@@ -86,7 +86,7 @@ def _meant(head: str) -> str:
     """What somebody wanted who typed this for a name: a share, several methods, a known one."""
     if "," in head:
         return "; several stand apart, with blanks between"
-    near = respelled(head, METHODS)
+    near = respelled(head, KNOWN_METHODS)
     return _share(head) or (f", such as {near!r}" if near else "")
 
 

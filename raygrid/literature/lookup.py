@@ -28,7 +28,7 @@ from raygrid.literature.reference import printed_rows
 from raygrid.literature.shared_names import cell_key, methods_of, protocol_of
 from raygrid.protocols import PROTOCOLS
 
-KINDS: tuple[Registry[Any], ...] = (
+METHOD_REGISTRIES: tuple[Registry[Any], ...] = (
     *(ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, LEARNERS, PROTOCOLS),
 )
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
@@ -212,7 +212,7 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
 def _on_cards() -> dict[tuple[str, str], list[PublishedValue]]:
     """The numbers of the cards of all methods."""
     index: dict[tuple[str, str], list[PublishedValue]] = {}
-    cards = (registry[name].card for registry in KINDS for name in registry)
+    cards = (registry[name].card for registry in METHOD_REGISTRIES for name in registry)
     for card, text, value in ((c, *item) for c in cards for item in c.published.items()):
         spec = TrialSpec.parse(text)
         attack = spec.attack.name

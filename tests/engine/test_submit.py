@@ -228,12 +228,12 @@ def test_a_command_joins_its_job_that_runs_and_is_a_new_one_after_those_that_end
     head.jobs[first] = "RUNNING"
     assert submitted() == first
     stem = first.removesuffix("-0")
-    for number, ended in enumerate(launch.ENDED):
+    for number, ended in enumerate(launch.ENDED_JOB_STATES):
         head.jobs[f"{stem}-{number}"] = ended
         assert submitted() == f"{stem}-{number + 1}"
     assert head.jobs == {
-        **{f"{stem}-{n}": ended for n, ended in enumerate(launch.ENDED)},
-        f"{stem}-{len(launch.ENDED)}": "PENDING",
+        **{f"{stem}-{n}": ended for n, ended in enumerate(launch.ENDED_JOB_STATES)},
+        f"{stem}-{len(launch.ENDED_JOB_STATES)}": "PENDING",
     }
 
 
@@ -318,11 +318,11 @@ def test_the_log_of_a_job_that_ended_is_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
-    assert launch.ClusterJob(Mute(launch.FORGOTTEN - 1), "raygrid-x").follow(tmp_path) == 0
+    assert launch.ClusterJob(Mute(launch.FORGOTTEN_ANSWERS - 1), "raygrid-x").follow(tmp_path) == 0
     assert capsys.readouterr().out == "a line\n"
     says = r"raygrid-x ended, but .* its log.* home \(Request .* 500: agent not found\.\); run the"
     with pytest.raises(ClusterError, match=says):
-        launch.ClusterJob(Mute(launch.FORGOTTEN), "raygrid-x").follow(tmp_path)
+        launch.ClusterJob(Mute(launch.FORGOTTEN_ANSWERS), "raygrid-x").follow(tmp_path)
 
 
 def test_a_tunnel_that_ended_is_opened_again(

@@ -28,12 +28,12 @@ from raygrid.engine.ray.homecoming import INSIDE_JOB, print_log, unpack_home
 from raygrid.engine.ray.sign_in import refusals_told, sign_in
 from raygrid.engine.ray.upload import what_to_send
 
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-FORGOTTEN = 5
+ENDED_JOB_STATES = ("SUCCEEDED", "FAILED", "STOPPED")
+FORGOTTEN_ANSWERS = 5
 """Answers in a row that there is no such job, after which the cluster is taken for another one.
 
 After as many refusals the log of a job that ended is given up."""
-HOW_IT_IS_TOLD = ("--quiet", "--json", "--yes")
+DISPLAY_FLAGS = ("--quiet", "--json", "--yes")
 """Words of a command that do not change what its job does: with and without it is one job."""
 
 
@@ -127,10 +127,10 @@ class ClusterJob:
         """
         client = connect_jobs(way)
         words = words_there(argv, root)
-        same = [word for word in words if word not in HOW_IT_IS_TOLD]
+        same = [word for word in words if word not in DISPLAY_FLAGS]
         identity = hashlib.sha256(shlex.join(same).encode()).hexdigest()[:8]
         turns = (cls(client, f"raygrid-{name}-{identity}-{turn}", way) for turn in count())
-        job, status = next((j, s) for j in turns if (s := j.status()) not in ENDED)
+        job, status = next((j, s) for j in turns if (s := j.status()) not in ENDED_JOB_STATES)
         if status is None:
             upload = what_to_send(root)
             print(*upload.lines(), sep="\n", file=sys.stderr)
@@ -158,7 +158,7 @@ class ClusterJob:
                 asyncio.run(self._tail())
             try:
                 status = self.status()
-                log = self._log() if status in ENDED else ""
+                log = self._log() if status in ENDED_JOB_STATES else ""
             except OSError as error:
                 if not apart:
                     said = in_one_line(error)
@@ -169,17 +169,17 @@ class ClusterJob:
                 continue
             except RuntimeError as error:  # an answer, but not the log: its agent may start anew
                 refused += 1
-                if refused == FORGOTTEN:
+                if refused == FORGOTTEN_ANSWERS:
                     raise ClusterError(_without_log(self.id, error)) from error
                 time.sleep(1)
                 continue
-            if status in ENDED:
+            if status in ENDED_JOB_STATES:
                 print_log(log[self.seen :])  # what was written after the last look
                 self.seen = len(log)
                 unpack_home(log, folder)
                 return 0 if status == "SUCCEEDED" else 1
             unknown, apart = (unknown + 1 if status is None else 0), False
-            if unknown == FORGOTTEN:
+            if unknown == FORGOTTEN_ANSWERS:
                 raise ClusterError(
                     f"the cluster does not know the job {self.id}: its head is another one now; "
                     "run the same command again, it goes on with what the store has"

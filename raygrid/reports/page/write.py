@@ -12,7 +12,7 @@ from raygrid.core.lazy import np
 from raygrid.reports.page.combinations import CURVE_POINTS, PAGE_MEASURES, Combinations
 from raygrid.reports.page.folders import RunFolder, read_folders, summary
 from raygrid.reports.page.panels import Drawings, data_address, sections
-from raygrid.reports.tables.notes import MARKS
+from raygrid.reports.tables.notes import MARK_MEANINGS
 from raygrid.storage.results import REPORT_FILE, Json
 from raygrid.tracking.journal import picture_of
 
@@ -77,7 +77,7 @@ def contents(folders: Sequence[RunFolder]) -> Json:
         "rows": combinations.rows(),
         "trials": combinations.trials,
         "sections": shown,
-        "marks": MARKS,
+        "marks": MARK_MEANINGS,
         "undrawn": drawings.left,
         "poisons": poisons,
         "absent": absent,

@@ -9,12 +9,12 @@ from typing import Any
 from raygrid.core.budget import Budget
 from raygrid.core.hashing import key_of
 from raygrid.core.registry import cached
-from raygrid.literature.lookup import KINDS
+from raygrid.literature.lookup import METHOD_REGISTRIES
 from raygrid.nn.recipes import Recipe
 
 SEED_PARTS = ("seed", "priors", "setup")
 """Parts of `Trial.resolved` that hang on the seed: a bridge is fitted to the seed's own poison."""
-REGISTRIES = {registry.kind: registry for registry in KINDS}
+REGISTRIES = {registry.kind: registry for registry in METHOD_REGISTRIES}
 
 
 def made_with(resolved: Mapping[str, Any]) -> str:

@@ -21,13 +21,13 @@ from raygrid.reports.tables.layout import (
 
 Spot = tuple[str, str]
 """Row and column of a cell."""
-MARKS = {
+MARK_MEANINGS = {
     "*": "further from the published number than noise explains (6 points, 12 for a peak, 1 dB, "
     "or 3 sigma)",
     "†": "other papers print a number at least 5 points away from this published one",
     "‡": "the published number looks wrong in the paper",
 }
-HEADS = {
+METRIC_HEADS = {
     "final_acc": "final",
     "peak_acc": "peak",
     "gap": "peak − final",
@@ -56,7 +56,7 @@ HEADS = {
 
 def head(panel: Panel, label: str) -> str:
     """A column's or row's label as it is printed."""
-    return HEADS.get(label, panel.short.get(label, label))
+    return METRIC_HEADS.get(label, panel.short.get(label, label))
 
 
 def _data(cells: list[Cell]) -> list[str]:
@@ -91,7 +91,7 @@ def _leaders(panel: Panel, marked: tuple[str, str]) -> list[str]:
     return [text[0].upper() + text[1:]]
 
 
-INTERVALS = {
+INTERVAL_NAMES = {
     "t": "Student's t over seeds",
     "wilson": "Wilson over test images for a single seed",
     "bootstrap": "seeds drawn anew within each learner for worst cases",
@@ -107,7 +107,7 @@ def _spread(panel: Panel, cells: list[Cell]) -> list[str]:
         lines.append("A seed of the grid makes poison and purified set anew, not just the victim.")
     used = {cell.interval for cell in cells if cell.low is not None}
     if panel.intervals and used:
-        how = dict(INTERVALS, wilson="Wilson over set-ups") if success else INTERVALS
+        how = dict(INTERVAL_NAMES, wilson="Wilson over set-ups") if success else INTERVAL_NAMES
         said = "; ".join(text for name, text in how.items() if name in used)
         cut = "; an accuracy's ends at 0 and 100 %" * any(map(_ends, cells))
         lines.append(f"In round brackets: 95 % interval ({said}{cut}).")
@@ -194,7 +194,7 @@ def notes(
     lines += _leaders(panel, marked)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell.printed) for cell in cells if cell.printed)
-    lines += [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
+    lines += [f"{mark} {text}." for mark, text in MARK_MEANINGS.items() if mark in used]
     lines += _contradictions(panel)
     lines += sorted(
         {
