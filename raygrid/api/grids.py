@@ -110,6 +110,7 @@ def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     their reasons, `.artifacts`. Raises SpecError that lists every fault, data that are missing
     among them.
 
+    >>> from raygrid import Grid
     >>> found = plan(Grid(attacks=["clean", "lsp"], defenses=["standard", "jpeg"]))
     >>> len(found.trials), len(found.skips)
     (4, 0)

@@ -21,7 +21,7 @@ from raygrid.literature.lookup import find
 from raygrid.literature.made import as_elsewhere
 from raygrid.literature.printed import Apart
 from raygrid.literature.reference import (
-    Row,
+    ReferenceRow,
     load,
     printed_questions,
     printed_rows,
@@ -239,7 +239,7 @@ RESTATED = {
 """Remarks that need not be shown, and what their rows say in their place."""
 
 
-def value_in(table: str, row: Row) -> str:
+def value_in(table: str, row: ReferenceRow) -> str:
     """The value that another table of the paper prints for the same."""
     axes = ("paper", "dataset", "attack", "defense", "architecture", "learner", "metric")
     at = {**{name: row[name] for name in axes}, "table": table}

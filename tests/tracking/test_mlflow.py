@@ -15,7 +15,7 @@ from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.literature.printed import Apart, Printed
 from raygrid.storage.lines import append_line
 from raygrid.storage.results import ResultLog
-from raygrid.tracking.journal import EPOCHS, GRIDS, Journal, picture_of
+from raygrid.tracking.journal import EPOCHS_FILE, GRIDS_FILE, Journal, picture_of
 from raygrid.tracking.mlflow import followed as followed_module
 from raygrid.tracking.mlflow import pictures as pictures_module
 from raygrid.tracking.mlflow import store_uri, sync
@@ -525,7 +525,7 @@ def test_a_trial_belongs_to_the_first_grid_that_has_it(tmp_path: Path) -> None:
         {"grid": "a", "event": "ended", "status": "KILLED", "at": 3.0},
         {"grid": "c", "event": "ended", "status": "FINISHED", "at": 4.0},
     ):
-        append_line(tmp_path / GRIDS, json.dumps(line), durable=False)
+        append_line(tmp_path / GRIDS_FILE, json.dumps(line), durable=False)
     grids.read()
     homes = [grids.home_of(spec) for spec in "stuv"]
     assert [grid and grid.key for grid in homes] == ["a", "a", "b", None]
@@ -533,7 +533,7 @@ def test_a_trial_belongs_to_the_first_grid_that_has_it(tmp_path: Path) -> None:
     assert (first.files, first.ended) == ([tmp_path / "tables" / "defense.md"], ("KILLED", 3.0))
     assert (second.files, second.ended) == ([], None)
     again = {"grid": "a", "event": "started", "name": "a", "specs": ["s", "t"]}
-    append_line(tmp_path / GRIDS, json.dumps(again), durable=False)
+    append_line(tmp_path / GRIDS_FILE, json.dumps(again), durable=False)
     grids.read()
     assert first.ended is None
 
@@ -543,7 +543,7 @@ def test_a_trial_that_runs_again_is_unfinished_whatever_row_it_had(tmp_path: Pat
     for key, start in (("old", 1.0), ("again", 5.0)):
         begun = {"key": key, "spec": "s", "resolved": {}, "start": start}
         for line in (begun, {"key": key, "epoch": {"epoch": 1.0}}):
-            append_line(tmp_path / EPOCHS, json.dumps(line), durable=False)
+            append_line(tmp_path / EPOCHS_FILE, json.dumps(line), durable=False)
     trials.read({"old": 2.0, "again": 2.0})
     ((key, trial),) = trials.waiting()
     assert (key, trial.epochs) == ("again", [{"epoch": 1.0}])
