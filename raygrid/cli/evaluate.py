@@ -114,9 +114,20 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _expect(records: Records, args: argparse.Namespace, left: str = "") -> None:
+    """Raise for a faulty spec, wherever it stands, before hours go into those in front of it.
+
+    left: what the trials have to have left, empty for nothing.
+    """
+    poisoned = [text for text in args.specs if is_poison(text)]
+    trials = [text for text in args.specs if not is_poison(text)]
+    records.expect([*trials, *args.victims], [*poisoned, *args.on], args.seed, left)
+
+
 def _transferability(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.questions import transferability
 
+    _expect(records, args, records.networks)
     victims = victims_of(records, args.question, args.victims)
     return transferability(poisons_of(records, args), victims)
 
@@ -130,6 +141,7 @@ def _robustness(records: Records, args: argparse.Namespace) -> list[EvaluationRo
     require(0 < step < math.inf, f"step is {args.step}, allowed are numbers above 0")
     require(args.steps >= 0, f"steps is {args.steps}, allowed are whole numbers from 0")
     _check_images(args)
+    _expect(records, args, records.networks)
     ball = Ball(radius, args.steps, step)
     return robustness([records.victim(spec) for spec in args.specs], ball, args.images)
 
@@ -143,6 +155,7 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[EvaluationRow
     _check_images(args)
     only_of_poisons("--two-layer", args.two_layer, args.specs)
     only_of_trials("--radius", args.radius != DEFAULT_RADIUS, args.specs)
+    _expect(records, args, records.networks)
     rows: list[EvaluationRow] = []
     for text in args.specs:
         if is_poison(text):
@@ -160,15 +173,18 @@ def _check_images(args: argparse.Namespace) -> None:
 
 
 def _learnability(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
-    from raygrid.reports.analysis.learnability import learnability
+    from raygrid.reports.analysis.learnability import check_noise, learnability
 
     how = args.sigma, args.draws, args.quantile
+    check_noise(*how)
+    _expect(records, args, records.networks)
     return [row for spec in args.specs for row in learnability(records.victim(spec), *how)]
 
 
 def _sets(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.questions import accuracy_on_sets
 
+    _expect(records, args, records.networks)
     others = {text: records.poisoned(text, args.seed).images for text in args.on}
     return [row for spec in args.specs for row in accuracy_on_sets(records, spec, others)]
 
@@ -176,6 +192,7 @@ def _sets(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
 def _fidelity(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.fidelity import fidelity_of_poison, fidelity_of_purified
 
+    _expect(records, args)
     rows: list[EvaluationRow] = []
     device = records.worker.device
     for text in args.specs:
@@ -189,12 +206,14 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[EvaluationRow]
 def _norms(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.fidelity import norms_of_disentangled
 
+    _expect(records, args)
     return [norms_of_disentangled(records, text, args.seed) for text in args.specs]
 
 
 def _classes(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.classes import by_class
 
+    _expect(records, args, "predictions")
     return [row for spec in args.specs for row in by_class(records, spec)]
 
 

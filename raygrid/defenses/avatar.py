@@ -180,9 +180,9 @@ class Avatar(Defense):
     @property
     def purify_cost(self) -> float:
         """A fit to the poisoned set counts in epochs over 50,000 images."""
-        return self.purify_cost_of(50_000)
+        return self.purify_cost_of(50_000, 32)
 
-    def purify_cost_of(self, images: int) -> float:
+    def purify_cost_of(self, images: int, side: int) -> float:
         """A fit of so many updates, the gate's one pass over some images, and all calls."""
         fits = not self.checkpoint and self.prior is None and self.steps > 0
         gated = min(_CHUNK, images) / images if self.steps else 0.0

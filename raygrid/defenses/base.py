@@ -75,8 +75,12 @@ class Defense(Method):
         """
         return 0.0
 
-    def purify_cost_of(self, images: int) -> float:
-        """The same for a set of so many images, of which some defenses see each more often."""
+    def purify_cost_of(self, images: int, side: int) -> float:
+        """The same for so many images of `side` pixels.
+
+        Some defenses see each of a few images more often, and not every network grows with a side
+        as a ResNet-18 does.
+        """
         return self.purify_cost
 
     def purify_draws(self, side: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.errors import DataError
@@ -130,6 +131,9 @@ class BridgePure(Defense):
             return (
                 f"{self.id}: {combination.attack.id} takes images away, of which there are no pairs"
             )
+        before = list(takewhile(lambda link: link is not self, combination.defense))
+        if first := next((d for d in before if isinstance(d, Defense) and d.acts("purify")), None):
+            return f"{self.id} is fitted to poisons as they are: it stands before {first.id}"
         poisoned = count_at(combination.poison_ratio, combination.train_size)
         if poisoned and poisoned < 2 * self.pairs:
             return f"{self.id}: {poisoned} images are poisoned, too few for {self.pairs} pairs"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
 from raygrid.core.literals import Scalar
-from raygrid.core.registry import Card, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.linear import LinearFit
 
@@ -63,6 +63,12 @@ class OrthogonalProjection(Defense):
     def fit(self) -> LinearFit:
         """How the classifier is fitted."""
         return LinearFit(self.epochs, lr=0.1, batch_size=1024, falls=(0.5, 0.75), min_steps=900)
+
+    def skip(self, combination: Combination) -> str | None:
+        count, most = self.directions, combination.classes
+        if count is not None and count > most:
+            return f"{self.id}: directions is {count}, allowed are none and 0 to {most} classes"
+        return super().skip(combination)
 
     def purify(self, images: Images, fit_context: FitContext) -> Images:
         basis = span(self.fit(images, fit_context).weight, self.directions)

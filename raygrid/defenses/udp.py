@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.literals import Scalar
-from raygrid.core.registry import Card, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.augment.views import Views
 from raygrid.nn.pgd import Ball, frozen
@@ -72,6 +73,10 @@ class Udp(Defense):
         """A pass of its network at 32 pixels counts as a thirtieth of a ResNet-18's."""
         return self.epochs * (2 * self.steps + 3) / 3 / 30
 
+    def purify_cost_of(self, images: int, side: int) -> float:
+        """It grows with the fourth power of the side, a ResNet-18 with the second."""
+        return self.purify_cost * (side / 32) ** 2
+
     @property
     def fit(self) -> TwoLayerFit:
         """How the network is trained."""
@@ -99,6 +104,10 @@ class Udp(Defense):
                 return raised(network, batch.x, batch.y, ball)
 
         return self.fit(images, fit_context, attacked)
+
+    def skip(self, combination: Combination) -> str | None:
+        misfit = ARCHITECTURES.make("two_layer").skip(combination)
+        return f"{self.id}: {misfit}" if misfit else super().skip(combination)
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         return (Views.of_strength(self.strength, flip=False)(x, rng) if self.crops else x), y

@@ -14,8 +14,9 @@ Scale = Literal["smoke", "quick", "screen", "small", "grid", "paper"]
 
 EXTRA_NOTE = "AVATAR comes with an extra: `uv run --extra avatar raygrid reproduce ...`."
 DIGITS_NOTE = (
-    "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
-    "printed budget; in brackets what the paper printed for the real thing."
+    "Scale quick: stand-ins on a small dataset and a small network; attacks that can be shortened "
+    "are, at twice the printed budget, others are at the printed one; in brackets what the paper "
+    "printed for the real thing."
 )
 OTHER_DIGITS_NOTE = (
     "Scale quick: stand-ins on digits of other classes, small networks and short attacks; in "

@@ -167,8 +167,8 @@ def _quick_network(part: Part) -> Part:
 def _quick_attack(part: Part) -> Part:
     """An attack at its `quick` parameters, where it has some; its networks as the victim's.
 
-    Those on all images at twice their budget, since digits are easy to learn; what the table varies
-    stays as printed.
+    Of those, the ones on all images are at twice their budget, since fewer steps on digits, which
+    are easy to learn, do less; what the table varies stays as printed.
     """
     params = dict(part.params)
     if "surrogate" in params:

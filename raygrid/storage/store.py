@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from raygrid.core.errors import StoreError, may_pass
@@ -70,13 +70,17 @@ def make_folder(path: Path) -> None:
 
 
 def remove_unused() -> None:
-    """Take away the folders that were made here and that nothing was written to but a lock."""
+    """Take away the folders that were made here and that nothing was written to but a lock.
+
+    One whose lock is held stays: another grid, of this process maybe, has just begun in it.
+    """
     for folder in sorted(_made, key=lambda path: -len(path.parts)):
-        with suppress(OSError):
+        with suppress(OSError, Timeout):
             if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
-                (folder / LOCK_FILE).unlink()
+                with FileLock(folder / LOCK_FILE, timeout=0):
+                    (folder / LOCK_FILE).unlink()
             folder.rmdir()  # of empty folders only
-    _made.clear()
+    _made[:] = [folder for folder in _made if folder.exists()]
 
 
 def entry(kind: str, key: str) -> str:

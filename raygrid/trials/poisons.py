@@ -22,6 +22,8 @@ from raygrid.trials.resolve import resolve
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from raygrid.trials.trial import Trial
+
 UNTRAINED_VICTIM = ("supervised", "quick")  # never trained: a spec is complete only with a victim
 
 
@@ -70,11 +72,7 @@ def make(
     protocol, which decide the set-up of an attack on a target. Raises SpecError for a faulty text
     or an attack that cannot be made for the dataset.
     """
-    behind = f"/none/small_cnn/{victim[0]}/{victim[1]}/{seed}"
-    trial = resolve(text + behind, catalog)
-    reason = trial.attack.skip(trial.combination()) or trial.spares_all()
-    if reason:
-        raise SpecError(f"{text}: {reason}")
+    trial = untrained(text, catalog, seed, victim)
     world, bundle = World.of(fetch(trial.data), trial.setup), fetch(trial.poison)
     poison = poison_of(bundle)
     images, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
@@ -85,6 +83,17 @@ def make(
     made = world.train, images, mask, trial.attack, name, trial.poison.key
     marks = tuple(bundle.facts.get("marks", ()))
     return Poisoned(*made, triple, trial.dataset.augmentation, marks)
+
+
+def untrained(
+    text: str, catalog: Lookup, seed: int = 0, victim: tuple[str, str] = UNTRAINED_VICTIM
+) -> Trial:
+    """The trial of which a set is the poisoned one, never trained; raises as `make`."""
+    trial = resolve(f"{text}/none/small_cnn/{victim[0]}/{victim[1]}/{seed}", catalog)
+    reason = trial.attack.skip(trial.combination()) or trial.spares_all()
+    if reason:
+        raise SpecError(f"{text}: {reason}")
+    return trial
 
 
 def poison_artifact(text: str, catalog: Lookup, seed: int = 0) -> PoisonArtifact:

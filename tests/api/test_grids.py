@@ -87,6 +87,20 @@ def test_a_run_holds_its_folder_and_a_second_one_is_refused(tmp_path: Path) -> N
         pass
 
 
+def test_a_refused_run_leaves_the_lock_of_another_one(tmp_path: Path) -> None:
+    """Both in one process, as of a notebook: the folder of the other holds nothing else yet."""
+    mine, refused = tmp_path / "mine", tmp_path / "refused"
+    with exclusive(mine):
+        with pytest.raises(SpecError):
+            rg.run(WHERE.format("nonsense", "none"), refused, executor="inline")
+        with pytest.raises(StoreError, match="another raygrid run is using"), exclusive(mine):
+            pass
+    assert not refused.exists()
+    with pytest.raises(SpecError):
+        rg.run(WHERE.format("nonsense", "none"), refused, executor="inline")
+    assert not mine.exists()
+
+
 def test_a_run_that_asks_for_mlflow_and_a_display_gets_them(
     tmp_path: Path,
     mlflow_template: Path,

@@ -222,6 +222,14 @@ def test_where_there_are_no_pairs_it_says_so(spec: str, says: str) -> None:
     assert says in plan([spec.format(SMALL)], None).skips[0].reason
 
 
+def test_it_stands_before_other_purifiers_which_no_pair_went_through() -> None:
+    chains = (f"grayscale+{SMALL}", f"jpeg+grayscale+{SMALL}", f"{SMALL}+jpeg", f"cutout+{SMALL}")
+    found = plan([f"photo_digits/lsp/{c}/small_cnn/supervised/quick/0" for c in chains], None)
+    says = "is fitted to poisons as they are: it stands before"
+    assert [skip.reason.partition(says)[2] for skip in found.skips] == [" grayscale", " jpeg"]
+    assert len(found.trials) == 2
+
+
 def test_alone_it_knows_no_bridge_and_bad_settings_are_refused() -> None:
     context = FitContext(Stream("purify"), CPU)
     with pytest.raises(DataError, match="only a grid knows the attack"):

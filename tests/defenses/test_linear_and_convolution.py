@@ -29,6 +29,7 @@ from raygrid.defenses.color_normalize import (
 )
 from raygrid.defenses.op import projected, span
 from raygrid.defenses.sharpen_dct import SharpenDct, low_pass, sharpened
+from raygrid.engine.grid import plan
 from raygrid.nn.linear import LinearFit
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
@@ -102,6 +103,14 @@ def test_without_directions_nothing_is_taken_away() -> None:
 
 
 # COIN: wxldragon/COIN@6577fa8, train.py
+
+
+def test_more_directions_than_classes_are_refused() -> None:
+    """The classifier has a row a class: a hundred directions would be ten under another name."""
+    spec = "photo_digits/lsp/op(directions={})/small_cnn/supervised/quick/0"
+    found = plan([spec.format(10), spec.format(11)], None)
+    assert len(found.trials) == 1
+    assert found.skips[0].reason == "op: directions is 11, allowed are none and 0 to 10 classes"
 
 
 def test_pixels_are_interpolated_as_scipy_does_it() -> None:

@@ -83,8 +83,8 @@ def test_dvae_takes_what_its_plan_says(defense: str, tmp_path: Path) -> None:
 def test_a_fit_of_so_many_updates_takes_more_epochs_of_fewer_images() -> None:
     """100,000 updates of 128 images are 256 epochs of 50,000 and 3,200 of 4,000."""
     avatar = DEFENSES.make("avatar")
-    calls = avatar.purify_cost_of(50_000) - DenoiserPlan("s", 100_000, 150).cost(50_000)
-    fits = {n: avatar.purify_cost_of(n) - calls for n in (50_000, 4_000)}
+    calls = avatar.purify_cost_of(50_000, 32) - DenoiserPlan("s", 100_000, 150).cost(50_000)
+    fits = {n: avatar.purify_cost_of(n, 32) - calls for n in (50_000, 4_000)}
     assert fits[50_000] == pytest.approx(2.89 * 256, rel=0.01)
     assert fits[4_000] == pytest.approx(2.89 * 3200, rel=0.02)
     assert DenoiserPlan("s", 10, 150).cost(200) == pytest.approx(2.89 * 10 * 128 / 200)

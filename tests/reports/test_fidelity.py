@@ -12,7 +12,7 @@ import torch
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.reports.analysis.fidelity import change
-from tests.finished import BARE, LSP, command
+from tests.finished import BARE, CLEAN, LSP, command
 
 
 def changed(*levels: int, gray: int = 100) -> tuple[Images, Images]:
@@ -51,6 +51,39 @@ def test_fidelity_is_that_of_the_stored_pixels() -> None:
     assert change(before, before) == {"n": 4, "identical": 1.0}
     lone = change(*changed(8))
     assert (lone["psnr_std"], lone["l2_std"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("learnability", CLEAN.format(0), "dots/clean/none/small_cnn/supervised/brief/x"), "seed"),
+        (("learnability", CLEAN.format(0), BARE), "left no weights: run it with --keep weights"),
+        (("learnability", CLEAN.format(0), "--draws", "0"), "draws is 0"),
+        (("linearity", "dots/lsp", "dots/lps"), "unknown attack 'lps'"),
+        (("fidelity", "dots/lsp", "dots/clean/grey/small_cnn/supervised/brief/0"), "'grey'"),
+        (("classes", CLEAN.format(0), BARE), "left no predictions"),
+    ],
+)
+def test_a_fault_is_said_before_anything_is_answered(
+    words: tuple[str, ...],
+    fault: str,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Specs are answered one after another, for hours each where networks are disturbed."""
+    answered: list[object] = []
+
+    def answer(*given: object) -> list[object]:
+        answered.append(given)
+        return []
+
+    asked = ("learnability.learnability", "linearity.linearity_of_poisons", "classes.by_class")
+    for place in (*asked, "fidelity.fidelity_of_poison"):
+        monkeypatch.setattr(f"raygrid.reports.analysis.{place}", answer)
+    assert command(finished, "evaluate", *words) == 2
+    assert fault in capsys.readouterr().err
+    assert answered == []
 
 
 def test_ssim_of_flat_images_is_that_of_their_means() -> None:

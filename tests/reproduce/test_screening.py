@@ -128,7 +128,7 @@ def test_settings_of_defenses_make_the_same_one_with_less_effort(name: str) -> N
     assert set(SMALLER_DEFENSES[name]) <= kind.effort
     assert kind.effort <= {field.name for field in dataclasses.fields(kind)}
     small = DEFENSES.make(screened_defense(Part(name)))
-    assert small.purify_cost_of(50_000) < DEFENSES.make(name).purify_cost_of(50_000) / 5
+    assert small.purify_cost_of(50_000, 32) < DEFENSES.make(name).purify_cost_of(50_000, 32) / 5
 
 
 def test_a_noise_predictor_of_the_users_stays() -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from raygrid.core.errors import SpecError
 from raygrid.core.lazy import np
 from raygrid.core.registry import require
 from raygrid.core.seeds import Stream
@@ -29,10 +28,7 @@ def learnability(
     probability `quantile`. From the sorted accuracies of `draws` disturbed networks. Says nothing
     of networks elsewhere.
     """
-    require(sigma > 0, f"sigma is {sigma}, allowed are positive numbers")
-    require(draws >= 1, f"draws is {draws}, allowed are whole numbers from 1")
-    if not 0 < quantile < 1:
-        raise SpecError(f"quantile is {quantile}, allowed are numbers between 0 and 1")
+    check_noise(sigma, draws, quantile)
     reached = sorted(disturbed_accuracies(victim, sigma, draws))
     plain = score(victim.network, victim.test.to(victim.device), victim.trial.defense.view).acc
     rows = []
@@ -48,6 +44,13 @@ def learnability(
             }
         )
     return rows
+
+
+def check_noise(sigma: float, draws: int, quantile: float) -> None:
+    """Raise SpecError for values of `learnability` that say nothing."""
+    require(0 < sigma < math.inf, f"sigma is {sigma}, allowed are positive numbers")
+    require(draws >= 1, f"draws is {draws}, allowed are whole numbers from 1")
+    require(0 < quantile < 1, f"quantile is {quantile}, allowed are numbers between 0 and 1")
 
 
 def disturbed_accuracies(victim: Victim, sigma: float, draws: int) -> list[float]:

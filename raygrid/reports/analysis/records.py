@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,12 +78,27 @@ class Records:
             raise DataError(f"{trial.spec} is derived and left nothing; it comes from {bases}")
         return trial
 
+    def expect(self, trials: Iterable[str], poisoned: Iterable[str], seed: int, kind: str) -> None:
+        """Raise what a faulty spec among these would, before hours go into those in front of it.
+
+        kind: what every trial has to have left, empty for nothing.
+        """
+        for text in poisoned:
+            poisons.untrained(text, self.catalog, seed)
+        for trial in map(self.trial, trials):
+            if kind and not self.store.has(kind, trial.key):
+                raise self._left_nothing(trial, kind)
+
     def left(self, trial: Trial, kind: str) -> Bundle:
         """What a trial left of a kind; raises DataError that says how to get it."""
         found = self.store.get(kind, trial.key)
         if found is None:
-            raise DataError(f"{trial.spec} left no {kind}: run it with --keep {kind}")
+            raise self._left_nothing(trial, kind)
         return found
+
+    @staticmethod
+    def _left_nothing(trial: Trial, kind: str) -> DataError:
+        return DataError(f"{trial.spec} left no {kind}: run it with --keep {kind}")
 
     def world(self, trial: Trial) -> World:
         return World.of(self.worker.fetch(trial.data))

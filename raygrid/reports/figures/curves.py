@@ -16,7 +16,7 @@ from raygrid.reports.tables.layout import order
 
 MOST_GROUPS = 5  # groups of training curves side by side
 PANEL_INCHES = 0.9  # the height of a panel
-PANEL_STEP_INCHES = 0.69  # from one panel to the next
+PANEL_GAP_INCHES = 0.69  # between one panel and the next
 LEGEND_LINE_INCHES = 0.125  # inches of a line of a legend
 BELOW_LETTERS = 24  # letters of a name below a panel
 
@@ -83,11 +83,11 @@ def _heights(lines: Sequence[int], wide: int) -> list[float]:
     """
     rows = [max(lines[start : start + wide]) for start in range(0, len(lines), wide)]
     gaps = (
-        max(PANEL_STEP_INCHES, PANEL_STEP_INCHES + LEGEND_LINE_INCHES * (longest - 5))
+        max(PANEL_GAP_INCHES, PANEL_GAP_INCHES + LEGEND_LINE_INCHES * (longest - 5))
         for longest in rows
     )
     return [
-        inches for gap in gaps for inches in (PANEL_INCHES, gap, PANEL_INCHES, PANEL_STEP_INCHES)
+        inches for gap in gaps for inches in (PANEL_INCHES, gap, PANEL_INCHES, PANEL_GAP_INCHES)
     ][:-1]
 
 

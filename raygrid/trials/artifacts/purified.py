@@ -42,7 +42,8 @@ class PurifiedArtifact(Artifact):
     @property
     def cost(self) -> float:
         """The cost in epochs of a ResNet-18 on the same images, for estimates."""
-        return self.links[-1].purify_cost_of(self.poison.pool_size)
+        side = self.poison.data.dataset.image_size
+        return self.links[-1].purify_cost_of(self.poison.pool_size, side)
 
     @property
     def gpu(self) -> bool:
