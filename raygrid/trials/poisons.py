@@ -72,7 +72,7 @@ def make(
     protocol, which decide the set-up of an attack on a target. Raises SpecError for a faulty text
     or an attack that cannot be made for the dataset.
     """
-    trial = untrained(text, catalog, seed, victim)
+    trial = trial_behind(text, catalog, seed, victim)
     world, bundle = World.of(fetch(trial.data), trial.setup), fetch(trial.poison)
     poison = poison_of(bundle)
     images, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
@@ -85,7 +85,7 @@ def make(
     return Poisoned(*made, triple, trial.dataset.augmentation, marks)
 
 
-def untrained(
+def trial_behind(
     text: str, catalog: Lookup, seed: int = 0, victim: tuple[str, str] = UNTRAINED_VICTIM
 ) -> Trial:
     """The trial of which a set is the poisoned one, never trained; raises as `make`."""

@@ -84,7 +84,7 @@ class Records:
         kind: what every trial has to have left, empty for nothing.
         """
         for text in poisoned:
-            poisons.untrained(text, self.catalog, seed)
+            poisons.trial_behind(text, self.catalog, seed)
         for trial in map(self.trial, trials):
             if kind and not self.store.has(kind, trial.key):
                 raise self._left_nothing(trial, kind)
