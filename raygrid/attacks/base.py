@@ -14,7 +14,7 @@ from raygrid.core.enforcement import enforce
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import nn, torch
-from raygrid.core.registry import Combination, Method, Registry, require
+from raygrid.core.registry import Method, Registry, require
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene
 from raygrid.storage.checkpoints import NoProgress, Progress
@@ -89,8 +89,9 @@ class Attack(Method):
     grows: the default budget is meant for 32 pixels and is scaled by side / 32, and so is a
     multiple of it (`2x`); another budget that the user sets is taken as it is. instant: takes no
     time, so that whoever needs it makes it, with no job of its own. on_target: perturbs the bases
-    of a set-up alone, for its target. withholds: takes its rows away. one_surrogate: the surrogates
-    of `needs` are the same for every seed. effort: parameters that only say which network it asks
+    of a set-up alone, for its target; pasted: the trigger of the set-up that is put on it at test
+    time, empty for none. withholds: takes its rows away. one_surrogate: the surrogates of `needs`
+    are the same for every seed. effort: parameters that only say which network it asks
     and how long or how finely it is made; with others an attack is the same one, made faster or
     better. holds: what `propose` has on the device at once, at least, in sizes of the images'
     pixels: 1 for these, 4 for float32 noise of each; 0: batches.
@@ -279,9 +280,6 @@ class Attack(Method):
 
         labels: int64 (n,), those of the images.
         """
-        return None
-
-    def skip(self, combination: Combination) -> str | None:
         return None
 
 

@@ -97,7 +97,7 @@ class Defense(Method):
 
     @property
     def study_cost(self) -> float:
-        """The same for `study`."""
+        """Time of `study` in epochs of a ResNet-18 on the same images, for estimates."""
         return 0.0
 
     def study_nbytes(self, images: int) -> int:

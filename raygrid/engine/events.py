@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the process that writes to MLflow listens without torch
@@ -55,8 +56,8 @@ class Listener:
     def trial_finished(self, trial: Trial, result: Result) -> None:
         """A trial has its row, whatever its status."""
 
-    def tables(self, files: Sequence[Any]) -> None:
-        """The tables and figures of the grid were written (paths)."""
+    def tables(self, files: Sequence[Path]) -> None:
+        """The tables and figures of the grid were written."""
 
     def close(self, interrupted: bool) -> None:
         """The run is over; wait for what is still to be written."""
@@ -108,7 +109,7 @@ class Listeners(Listener):
         for member in self.members:
             member.trial_finished(trial, result)
 
-    def tables(self, files: Sequence[Any]) -> None:
+    def tables(self, files: Sequence[Path]) -> None:
         for member in self.members:
             member.tables(files)
 

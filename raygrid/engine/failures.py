@@ -21,8 +21,13 @@ def lost_to(error: Exception) -> tuple[Status, str]:
     return "failed", told(error)
 
 
-def fail_artifact(job: Job, status: Status, error: str, agenda: Agenda, listener: Listener) -> None:
-    """An artifact cannot be made: every trial that needs it becomes a row of that status."""
+def fail_artifact(
+    job: Job, status: Status, error: str, agenda: Agenda, listener: Listener
+) -> list[Job]:
+    """An artifact cannot be made: every trial that needs it becomes a row of that status.
+
+    Returns the jobs that are closed with it: those trials, and artifacts in between.
+    """
     artifact = job.artifact
     assert artifact is not None
     listener.artifact(artifact, "failed", {"error": error})
@@ -31,10 +36,12 @@ def fail_artifact(job: Job, status: Status, error: str, agenda: Agenda, listener
         what = f"its artifact failed: {artifact.label}"
     # Jobs that needed the artifact are closed at any distance: artifacts among them without a
     # word, since each trial behind them gets a row that says what was lost.
-    for lost in agenda.fail(job.key):
+    closed = list(agenda.fail(job.key))
+    for lost in closed:
         if lost.trial is not None:
             row = lost_result(lost, f"{what}: {error}", status)
             listener.trial_finished(lost.trial, row)
+    return closed
 
 
 def lost_result(job: Job, error: str, status: Status = "failed") -> Result:

@@ -7,11 +7,11 @@ import gc
 import importlib.metadata
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raygrid.core.device import settle
+from raygrid.core.device import Meter, settle
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
 from raygrid.core.retry import patiently
@@ -81,27 +81,27 @@ class StoreCheckpoint(Checkpoint):
     """A trial's state between epochs, in the store."""
 
     def __init__(self, store: Store, key: str, every: float, leaving: Callable[[], bool]) -> None:
-        self.partial = CheckpointSlot(store, _slot(key))
-        self.keeper = Checkpointer(self.partial, every, leaving)
+        self.slot = CheckpointSlot(store, _slot_key(key))
+        self.keeper = Checkpointer(self.slot, every, leaving)
 
     def save(self, state: dict[str, Any]) -> None:
         self.keeper.save(functools.partial(pack, state))
 
     def load(self) -> dict[str, Any] | None:
-        found = self.partial.load()
+        found = self.slot.load()
         return None if found is None else unpack(found)
 
 
-def _slot(key: str) -> str:
+def _slot_key(key: str) -> str:
     """Where the checkpoints of a trial lie in a store."""
     return f"trial-{key}"
 
 
 @functools.cache
-def _settle() -> None:
-    """Once a process: what importing left is no garbage, collecting after each trial skips it.
+def _freeze_imports() -> None:
+    """Once a process: exempt what importing left from garbage collection after each trial.
 
-    Walking those objects took 0.15 s a trial.
+    Walking those objects takes 0.15 s.
     """
     gc.collect()
     gc.freeze()
@@ -111,7 +111,8 @@ def _settle() -> None:
 class Worker:
     """Does jobs against a store.
 
-    options: of the run; here they are used, not handed on one by one.
+    options: of the run. Making a worker sets the process's switch for recorded steps by them, and
+    what CUDA may choose among.
     load: gets the content of an artifact that already exists, or None if it is not there after
     all (a cluster shares one copy through its object store); the default reads the store.
     leaving: whether this machine will be taken away soon.
@@ -143,12 +144,19 @@ class Worker:
         context = BuildContext(self.device, self.options.data.absolute())
         return build(artifact, self.store, context, self.fetch, BuildObserver(tell, self.leaving))
 
-    def run(self, trial: Trial, report: Report = lambda metrics: None, **changes: Any) -> Result:
+    def run(
+        self,
+        trial: Trial,
+        report: Report = lambda metrics: None,
+        raise_device: bool = False,
+        meter: Meter | None = None,
+    ) -> Result:
         """Run a trial, going on from its last checkpoint if there is one.
 
         The checkpoint stays until `forget`: until the row is written, the work may still be lost.
+        raise_device, meter: those of `TrialContext`.
         """
-        _settle()
+        _freeze_imports()
         every = self.options.checkpoint_every
         checkpoint = StoreCheckpoint(self.store, trial.key, every, self.leaving)
         context = TrialContext(
@@ -160,14 +168,16 @@ class Worker:
             options=self.options,
             leave=lambda kind, bundle: patiently(lambda: self.store.put(kind, trial.key, bundle)),
             examples=functools.partial(keep_examples, self.store),
+            raise_device=raise_device,
+            meter=meter,
         )
-        return run_trial(trial, self._remembering(), replace(context, **changes))
+        return run_trial(trial, self._remembering(), context)
 
     def forget(self, trial: Trial, result: Result) -> None:
         """Drop the checkpoints of a trial whose row is written; one that failed is tried again."""
         if result.status == "failed":
             return
-        CheckpointSlot(self.store, _slot(trial.key)).clear()
+        CheckpointSlot(self.store, _slot_key(trial.key)).clear()
 
     def _remembering(self) -> Fetch:
         """`fetch` that reads each artifact once while a trial lasts."""

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 class Batch:
     """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.
 
-    rng: for this batch's draws, made with `core.draws`. index: rows of the training set.
-    flips: whether its images may be mirrored. mirrored: bool (n,), which of them an augmentation
-    mirrors, None where it draws that itself. smoothing: the recipe's, of labels.
+    x: a step function may put other images in its place, so that whoever takes several steps on a
+    batch sets it anew before each. rng: for this batch's draws, made with `core.draws`. index: rows
+    of the training set. flips: whether its images may be mirrored. mirrored: bool (n,), which of
+    them an augmentation mirrors, None where it draws that itself. smoothing: the recipe's, of
+    labels.
     """
 
     x: Tensor

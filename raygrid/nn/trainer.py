@@ -141,9 +141,9 @@ class Trainer:
         self.module.train()
         totals = torch.zeros(3, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
         totals = totals.to(self.device)  # read once an epoch: reading a number waits for the GPU
+        take = steps_of(self)
         # Dropout draws from torch's global generator, which has no argument for another one: it is
         # seeded for the epoch and put back, so that a restored run draws the same.
-        take = steps_of(self)
         with forked(self.stream.seed("dropout", epoch), self.device):
             for share, batch in self._paced(epoch):
                 if self.recipe.each_step(epoch):

@@ -149,7 +149,7 @@ class Claim:
         self._written = time.time()
 
     def _confirm(self) -> None:
-        """Whether the note is still there; if not, it never comes back."""
+        """Look whether the note is still there. If it is not, the claim is lost for good."""
         self._lost = self._lost or self.files.size(self.name) is None
 
     def _live(self) -> None:

@@ -116,7 +116,7 @@ class ResultLog:
         here = best(self.attempts())
         for key, row in best(rows).items():
             if key not in here or precedence(here[key]) < precedence(row):
-                ResultLog.append(self, row)
+                ResultLog.append(self, row)  # not a mirror's own: it would send them back
         return here
 
     def rows(self) -> Iterator[Json]:

@@ -73,7 +73,7 @@ class Journal(Listener):
             self._wrote[trial.key] = now
             self._append(EPOCHS_FILE, {"key": trial.key, "epoch": metrics})
 
-    def tables(self, files: Sequence[Any]) -> None:
+    def tables(self, files: Sequence[Path]) -> None:
         # Below the folder without it: it may be moved.
         inside = (Path(file).absolute() for file in files)
         names = [f.relative_to(self.out) if f.is_relative_to(self.out) else f for f in inside]

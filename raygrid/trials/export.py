@@ -21,7 +21,7 @@ from raygrid.storage.published_arrays import load_class_folders, load_published
 from raygrid.trials.artifacts.poison import poison_bundle
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.dataset_card import dataset_card
-from raygrid.trials.poisons import Poisoned, inspect, poison_artifact
+from raygrid.trials.poisons import Poisoned, inspect, trial_behind
 
 ExportForm = Literal["png", "npz", "pt", "parquet"]
 
@@ -116,11 +116,12 @@ def read_export(folder: Path) -> tuple[Images, dict[str, Any]]:
 def adopt(folder: Path, text: str, catalog: Catalog, seed: int = 0) -> str:
     """Put an exported poison into the store under the key that making it has; returns the key.
 
-    text: `dataset/attack`, as in `poisons.make`. Raises DataError unless the files are those of
-    the manifest, all images are poisoned, and the attack at these data has the manifest's key.
+    text: `dataset/attack`, as in `poisons.make`, whose errors it raises, and DataError unless the
+    files are those of the manifest, all images are poisoned, and the attack at these data has the
+    manifest's key.
     """
     images, manifest = read_export(folder)
-    artifact = poison_artifact(text, catalog, seed)
+    artifact = trial_behind(text, catalog, seed).poison
     if manifest.get("key") != artifact.key:
         raise DataError(
             f"{folder} was exported as {manifest.get('spec')} with the key {manifest.get('key')}; "

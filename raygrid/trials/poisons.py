@@ -14,7 +14,7 @@ from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import torch
 from raygrid.protocols.setups import Scene
 from raygrid.protocols.setups.triples import Triple
-from raygrid.trials.artifacts import PoisonArtifact, World, mix, poison_of
+from raygrid.trials.artifacts import World, mix, poison_of
 from raygrid.trials.catalog import Lookup
 from raygrid.trials.context import Fetch
 from raygrid.trials.resolve import resolve
@@ -90,15 +90,10 @@ def trial_behind(
 ) -> Trial:
     """The trial of which a set is the poisoned one, never trained; raises as `make`."""
     trial = resolve(f"{text}/none/small_cnn/{victim[0]}/{victim[1]}/{seed}", catalog)
-    reason = trial.attack.skip(trial.combination()) or trial.spares_all()
+    reason = trial.attack.skip(trial.combination()) or trial.ratio_fault()
     if reason:
         raise SpecError(f"{text}: {reason}")
     return trial
-
-
-def poison_artifact(text: str, catalog: Lookup, seed: int = 0) -> PoisonArtifact:
-    """The artifact that `dataset/attack[@ratio]` names; raises SpecError for a faulty text."""
-    return resolve(f"{text}/none/small_cnn/{'/'.join(UNTRAINED_VICTIM)}/{seed}", catalog).poison
 
 
 def triple_of(scene: Scene, poison: Poison) -> Triple:

@@ -67,6 +67,10 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         seed=spec.seed,
         poison_ratio=1.0 if attack.id == "clean" else spec.poison_ratio,
     )
+    pretraining = None
+    if learner.pretrained or attack.extractors:
+        given = _given(protocol, data, architecture)
+        pretraining = given or _pretraining(protocol, dataset, catalog)
     trial = Trial(
         canonical,
         dataset,
@@ -79,9 +83,7 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         data,
         content,
         None if rule is None else SetupPlan(rule, spec.seed),
-        _given(protocol, data, architecture) or _pretraining(protocol, dataset, catalog)
-        if learner.pretrained or attack.extractors
-        else None,
+        pretraining,
     )
     if (named := trial.augmentation) not in augment.STANDARD_NAMES:
         raise SpecError(unknown(f"augmentation of {dataset.id}", named, augment.STANDARD_NAMES))

@@ -54,9 +54,7 @@ def run_trial(trial: Trial, fetch: Fetch, context: TrialContext) -> Result:
         _fail(result, error)
     result.summarize()
     result.seconds += time.perf_counter() - started
-    for name, value in meter.facts().items():
-        setattr(result, name, value)
-    result.finished = time.time()
+    result = replace(result, **meter.facts(), finished=time.time())
     release(context.device)
     return result
 
@@ -123,7 +121,7 @@ def _run(trial: Trial, fetch: Fetch, context: TrialContext, result: Result, mete
         return evaluate.ask(model, probed, precision)
 
     for epoch in range(first, trial.recipe.epochs):
-        if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
+        if trial.protocol.stops([past["test_acc"] for past in result.history]):
             break
         # Questions are put after every epoch, so that peak and final accuracy come from one run.
         began = time.perf_counter()

@@ -147,9 +147,9 @@ class Trial:
             return reason
         combination = self.combination()
         reasons = (method.skip(combination) for method in self.methods)
-        return next(filter(None, reasons), None) or self.holds_out() or self.spares_all()
+        return next(filter(None, reasons), None) or self.holdout_fault() or self.ratio_fault()
 
-    def holds_out(self) -> str | None:
+    def holdout_fault(self) -> str | None:
         """Why a share that is held out is no part of the images, or None; of data looked at."""
         if not self.dataset.looked_at:
             return None
@@ -157,7 +157,7 @@ class Trial:
         validation = _odd_share("validation", self.protocol.validation, whole)
         return validation or _odd_share("holdout", self.protocol.holdout, left)
 
-    def spares_all(self) -> str | None:
+    def ratio_fault(self) -> str | None:
         """Why not one image is poisoned although some should be, or None; of data looked at."""
         ratio, whole = self.spec.poison_ratio, replace(self.poison, ratio=1.0).rows_made
         if self.attack.id == "clean" or not self.dataset.looked_at or count_at(ratio, whole):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import signal
 import threading
@@ -30,6 +31,7 @@ from raygrid.storage import store as store_module
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Bundle, Store
+from raygrid.trials.result import Result
 from tests import plugin
 from tests.engine.test_run import Recorder
 
@@ -259,6 +261,29 @@ def test_a_job_without_progress_gets_one_try_more(monkeypatch: pytest.MonkeyPatc
     days: Any = SimpleNamespace(seconds=3 * booking.HOUR)
     assert patient._patience(days) == 30 * booking.HOUR
     assert dog._patience(days) == 30.0
+
+
+def test_what_trials_of_a_lost_poison_read_is_freed_with_the_last_trial() -> None:
+    """Their dataset stayed in the cluster's memory to the end of the run."""
+    pytest.importorskip("ray")
+    from raygrid.engine.costs.gpu_share import Sharing
+    from raygrid.engine.costs.profiles import Profiles
+    from raygrid.engine.ray.callbacks import AgendaCallback
+
+    spec = "photo_digits/{}/standard/small_cnn/supervised/quick/0"
+    lost, other = plan([spec.format("em"), spec.format("noise")], None).trials
+    agenda, freed = Agenda([lost, other], lambda artifact: False), list[str]()
+    book = AgendaCallback(agenda, Recorder(), Sharing(Profiles(), "A10G"), freed.extend)
+    broken = SimpleNamespace(config={"key": lost.poison.key})
+    outcome = {"state": "failed", "error": "it broke"}
+    book.on_trial_result(0, [], broken, {"artifact": json.dumps(outcome)})
+    assert freed == [lost.poison.key]
+    row = Result(str(other.spec), other.key, status="done").row()
+    book.on_trial_result(
+        0, [], SimpleNamespace(config={"key": other.key}), {"row": json.dumps(row)}
+    )
+    assert set(freed) == {artifact.key for t in (lost, other) for artifact in t.artifacts}
+    assert len(freed) == len(set(freed))
 
 
 def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raygrid.attacks.lsp import Lsp
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short, telling
 from raygrid.core.spec import TrialSpec
@@ -694,3 +695,15 @@ def test_a_budget_that_grows_stands_at_its_size() -> None:
     assert [line["size"] for line in lines] == real == sorted(real)
     (panel,) = table("budget", lines).panels
     assert panel.numeric == tuple(real)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_budget_that_grows_is_that_of_each_dataset(order: int) -> None:
+    """Of 32 and 64 pixels, whichever rows come first: one size stood in both tables."""
+    spec = "{}/{}/standard/resnet18/supervised/apbench/0"
+    places = [(d, a) for d in ("cifar10", "tinyimagenet") for a in ("lsp", "lsp(budget=l2:2.5)")]
+    places += [(dataset, "clean") for dataset in ("cifar10", "tinyimagenet")]
+    rows = [trial(spec.format(*place), 0.5) for place in places][::order]
+    found = {p.where["dataset"]: p.numeric for p in table("budget", trial_lines(rows)).panels}
+    own = Lsp().budget.value
+    assert found == {"cifar10": (0, own, 2.5), "tinyimagenet": (0, 2.5, 2 * own)}

@@ -130,6 +130,8 @@ def test_as_many_shards_as_slots_and_none_shorter_than_a_minute() -> None:
     assert first is not None
     assert first.artifact is not None
     assert first.artifact.kind == "dataset"
+    joined = [j.artifact.gpu for j in long.jobs.values() if isinstance(j.artifact, Joined)]
+    assert joined == [False], "to put it together is a copy: no GPU is held for that"
     for part in ("em", "lsp", "clean"):  # in one piece; short; nothing to make
         other = agenda(part)
         other.divide(8)

@@ -34,10 +34,8 @@ class TargetedAttack(Attack):
     """Base of attacks that change the bases of a set-up so that its target gets their label.
 
     `propose` returns a perturbation of the bases, float32 (K, C, H, W), or uint8 pixels.
-    pasted: the trigger of the set-up that is put on the target at test time; empty for none.
     """
 
-    pasted: ClassVar[str] = ""
     on_target: ClassVar[bool] = True
     one_surrogate: ClassVar[bool] = True
 

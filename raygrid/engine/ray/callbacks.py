@@ -175,10 +175,10 @@ class AgendaCallback(Callback):  # type: ignore[misc]
 
     def _failed(self, job: Job, error: str, status: Status = "failed") -> None:
         del self.open[job.key]
-        before = set(self.agenda.jobs)
-        fail_artifact(job, status, error, self.agenda, self.listener)
-        for key in before - set(self.agenda.jobs):
-            self.open.pop(key, None)
+        for lost in fail_artifact(job, status, error, self.agenda, self.listener):
+            self.open.pop(lost.key, None)
+            if lost.trial is not None:
+                self._release(lost)
 
 
 def _why_again(fault: str | None, memory: bool, share: float, cpus: float | None) -> str:

@@ -203,7 +203,14 @@ def run_on_ray(
     worker_config = WorkerConfig(options.for_workers(), contents, version, home)
     with connected(options.address, options.cpus, out=options.out.absolute()):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
-        broker = start_broker(worker_config.options.store_url, worker_config.version)
+        find_broker = functools.partial(
+            start_broker, worker_config.options.store_url, worker_config.version
+        )
+        broker = find_broker()
+
+        def release(keys: list[str]) -> None:
+            find_broker().release.remote(keys)  # another driver may have ended the one from before
+
         try:
             total = {**promised(), **ray.cluster_resources()}
             waiting = [job.trial for job in agenda.jobs.values() if job.trial is not None]
@@ -214,9 +221,7 @@ def run_on_ray(
             works = [job.work for job in agenda.jobs.values()]
             for each in too_large(works, sharing.gpu, profiles):
                 listener.note(str(each))
-            agenda_callback = AgendaCallback(
-                agenda, listener, sharing, lambda keys: broker.release.remote(keys)
-            )
+            agenda_callback = AgendaCallback(agenda, listener, sharing, release)
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
             callbacks = [
                 Watchdog(agenda_callback, options.deadline),

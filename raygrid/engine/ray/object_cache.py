@@ -53,7 +53,10 @@ def broker_name(store: str, version: str) -> str:
 
 
 def start_broker(store: str, version: str) -> Any:
-    """The broker of a store: found if it lives, else started. It outlives its driver."""
+    """The broker of a store: found if it lives, as that of another driver, else started.
+
+    The driver that ends first ends it; who needs one then starts another.
+    """
     return (
         ray.remote(BrokerActor)
         .options(

@@ -10,9 +10,9 @@ from raygrid.core.spec import Part, parse_chain
 from raygrid.core.text import share_text
 from raygrid.defenses.jpeg import Jpeg
 from raygrid.learners import LEARNERS
-from raygrid.reports.tables.cells import Cell, with_values
+from raygrid.reports.tables.cells import Cell, with_facts, with_values
 from raygrid.reports.tables.layout import Panel
-from raygrid.reports.tables.rectangle import curve, rectangle, with_facts
+from raygrid.reports.tables.rectangle import curve, rectangle
 from raygrid.reports.tables.success import cells_of_success
 from raygrid.reports.tables.trial_lines import DETECTION_FIELDS
 from raygrid.reports.tables.worst_learner import worst_panel

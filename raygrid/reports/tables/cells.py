@@ -141,7 +141,7 @@ def _cell(key: CellKey, trials: list[TrialLine], metric: str, left_out: int) -> 
     )
     never = sum(trial["never"] for trial in done) if metric == "epochs_to_half" else 0
     if never:
-        cell = dataclasses.replace(cell, facts={**cell.facts, "never": never})
+        cell = with_facts(cell, never=never)
     values = _known(done, metric)
     counts = {} if metric in DETECTION_FIELDS else _known(done, "n_test")
     images = next(iter(counts.values()), 0)
@@ -179,6 +179,11 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
         high=high,
         interval=interval,
     )
+
+
+def with_facts(cell: Cell, **facts: Any) -> Cell:
+    """The cell with more facts, or others of these names."""
+    return dataclasses.replace(cell, facts={**cell.facts, **facts})
 
 
 def with_published(cell: Cell, found: Finding | None) -> Cell:

@@ -9,9 +9,8 @@ from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.reports.tables import builders, success
-from raygrid.reports.tables.cells import Cell, cells_of
+from raygrid.reports.tables.cells import Cell, cells_of, with_facts
 from raygrid.reports.tables.layout import ACCURACIES, MEASURE_NAMES, Panel, Table, order
-from raygrid.reports.tables.rectangle import with_facts
 from raygrid.reports.tables.trial_lines import DETECTION_FIELDS, VICTIM_AXES, TrialLine
 
 BUDGET_FIELDS = ("method", "budget", "norm", "size")
@@ -81,11 +80,15 @@ def all_tables(trials: Iterable[TrialLine] | CellSource) -> list[Table]:
 
 
 def _with_budget(lines: Iterable[TrialLine], cells: Iterable[Cell]) -> list[Cell]:
-    """Cells that know the parts of their attack: method, budget, norm, size."""
-    known: dict[str, dict[str, Any]] = {}
+    """Cells that know the parts of their attack: method, budget, norm, size.
+
+    By dataset, too: the own budget of some attacks grows with the side of its images.
+    """
+    known: dict[tuple[str, str], dict[str, Any]] = {}
     for line in lines:
-        known.setdefault(line["attack"], {name: line[name] for name in BUDGET_FIELDS})
-    return [with_facts(c, **known[c.axes["attack"]]) for c in cells]
+        place = line["dataset"], line["attack"]
+        known.setdefault(place, {name: line[name] for name in BUDGET_FIELDS})
+    return [with_facts(c, **known[c.axes["dataset"], c.axes["attack"]]) for c in cells]
 
 
 def _groups(cells: list[Cell], how: Kind) -> list[tuple[dict[str, Any], list[Cell]]]:

@@ -13,11 +13,6 @@ from raygrid.reports.tables.layout import Panel, order
 from raygrid.reports.tables.trial_lines import SCREENING, tier
 
 
-def with_facts(cell: Cell, **facts: Any) -> Cell:
-    """The cell with more facts, or others of these names."""
-    return dataclasses.replace(cell, facts={**cell.facts, **facts})
-
-
 def rectangle(
     where: Mapping[str, Any],
     placed: Sequence[tuple[str, str, Cell]],

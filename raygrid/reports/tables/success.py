@@ -13,7 +13,7 @@ from raygrid.core.lazy import np
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import lookup, reference, toxic
 from raygrid.reports.statistics import average, mcnemar, paper_error
-from raygrid.reports.tables.cells import Cell, with_published
+from raygrid.reports.tables.cells import Cell, with_facts, with_published
 
 SUCCESS_METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
 SINGLE_VICTIM_FACTS = ("gained", "lost", "p", "winners", "control", "excess", "left_out")
@@ -33,7 +33,8 @@ def cells_of_success(cells: list[Cell]) -> Placed:
     out: Placed = []
     for (attack, victim, _), cell in shown.items():
         control = by.get(("clean", victim, _control_metric(attack)))
-        out.append((attack, victim, _judged(cell, control if attack != "clean" else None)))
+        facts = _against(cell.values, control if attack != "clean" else None)
+        out.append((attack, victim, with_facts(cell, **facts)))
     return [*out, *_means(out)]
 
 
@@ -42,12 +43,6 @@ def _control_metric(attack: str) -> str:
     name = Part.parse(attack).name
     pasted = ATTACKS[name].pasted if name in ATTACKS else ""
     return f"target_{pasted}_success" if pasted else SUCCESS_METRICS[0]
-
-
-def _judged(cell: Cell, control: Cell | None) -> Cell:
-    """The cell as a share of n set-ups."""
-    facts = {**cell.facts, **_against(cell.values, control)}
-    return dataclasses.replace(cell, facts=facts)
 
 
 def _against(values: Mapping[int, float], control: Cell | None) -> dict[str, Any]:

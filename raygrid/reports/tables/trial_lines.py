@@ -94,7 +94,8 @@ def trial_lines(rows: Iterable[ResultRow]) -> list[TrialLine]:
     where it is all there, in lossy copies of the official files. made_with: names data, versions
     and recipe, which a cell's rows share; finished: when it was over, in seconds since 1970.
     diffusion_data: what a defense's noise predictor has seen. n_test: images of the test set. why:
-    error, reason or marks. `<probe>_acc`, `<probe>_loss`: views.
+    the error, else the marks. `<probe>_acc`, `<probe>_loss`: of each of PROBES, see
+    `evaluate.probes_for`.
     target_*: success on the target (TARGET_FIELDS), and its log-odds.
     detection_*: see DETECTION_FIELDS.
     """

@@ -14,9 +14,8 @@ from raygrid.core.spec import Part
 from raygrid.literature import lookup
 from raygrid.literature.names import SIX_LEARNERS
 from raygrid.reports.statistics import RESAMPLES, FloatArray
-from raygrid.reports.tables.cells import Cell, with_published, with_values
+from raygrid.reports.tables.cells import Cell, with_facts, with_published, with_values
 from raygrid.reports.tables.layout import Panel
-from raygrid.reports.tables.rectangle import with_facts
 from raygrid.trials.contest import SUM_COLUMNS
 from raygrid.trials.result import DATA_MARKS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raygrid.engine.events import Listener
 from raygrid.tracking.mlflow.address import store_uri
@@ -58,7 +58,7 @@ class Tracker(Listener):
         if isinstance(self.writer, WriterProcess):
             self.writer.revive()
 
-    def tables(self, files: Sequence[Any]) -> None:
+    def tables(self, files: Sequence[Path]) -> None:
         if isinstance(self.writer, WriterProcess):
             self.writer.revive()
 

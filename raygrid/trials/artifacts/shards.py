@@ -56,7 +56,6 @@ class Shard(Artifact):
     number: int
     of: int
     kind: ClassVar[str] = "shard"
-    gpu: ClassVar[bool] = True
     shared: ClassVar[bool] = False
 
     @property
@@ -98,6 +97,7 @@ class Joined(Artifact):
     poison: PoisonArtifact
     count: int
     kind: ClassVar[str] = "poison"
+    gpu: ClassVar[bool] = False  # it copies arrays
 
     @property
     def key(self) -> str:
