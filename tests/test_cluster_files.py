@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 CLUSTERS = ROOT / "experiments" / "clusters"
 AWS, GCP, KUBERAY = ROOT / "cluster.yaml", CLUSTERS / "gcp.yaml", CLUSTERS / "kuberay.yaml"
 LAUNCHED = [AWS, GCP]
+PACKAGES = Path(yaml.__file__).parents[1]
 DOCKERFILE = CLUSTERS / "Dockerfile"
 SECRETS = re.compile(
     r"AKIA[0-9A-Z]{16}|AIza[\w-]{35}|-----BEGIN|aws_secret|password|private_key"
@@ -97,6 +98,30 @@ def test_ray_starts_workers_for_parts_of_a_gpu(path: Path, monkeypatch: pytest.M
     started, unmet = scheduler.get_nodes_for(types, {}, head, config["max_workers"], asked, fits)
     assert unmet == []
     assert started == {"gpu_small": 2}
+
+
+def test_every_machine_on_google_may_open_the_store() -> None:
+    """Ray gives its account to the head alone; workers had none, and so no credentials."""
+    pieces = (PACKAGES / "ray/autoscaler/_private/gcp/config.py").read_text()
+    assert 'RAY = "ray-autoscaler"' in pieces
+    assert 'DEFAULT_SERVICE_ACCOUNT_ID = RAY + "-sa-" + VERSION' in pieces
+    assert 'VERSION = "v1"' in pieces
+    (granted,) = re.findall(r"DEFAULT_SERVICE_ACCOUNT_ROLES = \[(.*?)\]", pieces, re.DOTALL)
+    roles = re.findall(r'"roles/(.+)"', granted)
+    assert "storage.objectAdmin" in roles
+    head_of_file = GCP.read_text().partition("cluster_name:")[0]
+    assert [role for role in roles if f"`{role}`" not in head_of_file] == []
+    config = loaded(GCP)
+    types = dict(config["available_node_types"])
+    assert "serviceAccounts" not in types.pop(config["head_node_type"])["node_config"]
+    project = config["provider"]["project_id"]
+    for node in types.values():
+        assert node["node_config"]["serviceAccounts"] == [
+            {
+                "email": f"ray-autoscaler-sa-v1@{project}.iam.gserviceaccount.com",
+                "scopes": ["https://www.googleapis.com/auth/cloud-platform"],
+            }
+        ]
 
 
 def test_the_image_on_google_has_a_driver_for_the_wheel_of_torch() -> None:

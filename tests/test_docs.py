@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import yaml
 
 from raygrid.cli.methods import methods_page, registries
+from raygrid.core.plugins import ENTRY_POINTS
 from tests.test_layers import ORDER
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +70,34 @@ def test_the_methods_that_the_glossary_names_are_there() -> None:
     others |= {"probe", "probes", "probe_data", "probe_final"}
     assert named - others <= known
     assert len(named & known) >= 20
+
+
+@pytest.mark.parametrize("word", ["driver", "claim", "mark"])
+def test_words_that_options_and_rows_use_are_explained(word: str) -> None:
+    assert GLOSSARY.count(f"\n- **{word}**: ") == 1
+
+
+def test_the_entry_point_that_is_shown_is_the_one_that_is_read() -> None:
+    page = (ROOT / "docs" / "add_an_attack.md").read_text()
+    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    ((group, named),) = tomllib.loads(shown)["project"]["entry-points"].items()
+    assert group == ENTRY_POINTS
+    entry = EntryPoint("mine", named["mine"], group)
+    assert (entry.module, entry.attr) == ("my_package.mine", None)
+
+
+@pytest.mark.parametrize("page", ["docs/clusters.md", "README.md"])
+def test_who_starts_a_cluster_reads_how_to_end_it(page: str) -> None:
+    text = " ".join((ROOT / page).read_text().split())
+    ends = "`ray down cluster.yaml` ends the head, which costs money until then; workers end by"
+    assert 0 < text.index("ray up cluster.yaml") < text.index(ends)
+
+
+@pytest.mark.parametrize("page", ["docs/clusters.md", "cluster.yaml"])
+def test_the_port_that_is_open_to_the_world_is_named(page: str) -> None:
+    """Ray's security group on AWS lets SSH in from anywhere."""
+    text = " ".join((ROOT / page).read_text().replace("\n#", "").split())
+    assert "Every port but SSH's (22, by key) stays closed to the world" in text
 
 
 @pytest.mark.parametrize("page", ["install", "scales", "clusters", "faq"])

@@ -12,8 +12,14 @@ import yaml
 
 from raygrid.cli.doctor import Check
 from raygrid.core.errors import DataError, RaygridError
+from raygrid.engine.ray.head import (
+    LIBRARIES,
+    PLACEHOLDER,
+    has_credentials,
+    lacks_library,
+    placeholders_of,
+)
 
-PLACEHOLDER = re.compile(r"YOUR-[A-Z]+|\bREGISTRY/")
 PLACEHOLDER_MEANINGS = {
     "YOUR-BUCKET": "the bucket for results",
     "YOUR-PROJECT": "the cloud project",
@@ -48,16 +54,13 @@ def examine_cluster(path: Path) -> list[Check]:
     config = documents[0]
     if "run" in config:
         return [*found, _skypilot(config)]
-    found += [_schema(config), _name(config), _credentials(config), _token(config)]
-    return [*found, *_mounts(config), *_quotas(config)]
+    found += [_schema(config), _name(config), *_library(config), _credentials(config)]
+    return [*found, _token(config), *_mounts(config), *_quotas(config)]
 
 
 def _placeholders(text: str) -> Check:
     """All of them in one line, each with where it stands and what it stands for."""
-    left: dict[str, list[int]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        for word in PLACEHOLDER.findall(line.partition("#")[0]):
-            left.setdefault(word, []).append(number)
+    left = placeholders_of(text)
     if not left:
         return Check("placeholders", "ok", "none is left")
     named = (
@@ -100,9 +103,17 @@ def _name(config: dict[str, Any]) -> Check:
     return Check("cluster name", "ok", name)
 
 
-def _credentials(config: dict[str, Any]) -> Check:
-    from raygrid.engine.ray.submit import has_credentials
+def _library(config: dict[str, Any]) -> Iterator[Check]:
+    """Whether `ray up` can speak to a cloud of which raygrid knows what that takes."""
+    kind = str(config.get("provider", {}).get("type", ""))
+    lacking = lacks_library(kind)
+    if lacking is not None:
+        yield Check("library", "fault", lacking)
+    elif kind in LIBRARIES:
+        yield Check("library", "ok", f"{LIBRARIES[kind][0]} is installed")
 
+
+def _credentials(config: dict[str, Any]) -> Check:
     kind = str(config.get("provider", {}).get("type", ""))
     if has_credentials(kind):
         return Check("credentials", "ok", f"there are some for {kind}; they were not tried")

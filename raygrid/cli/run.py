@@ -34,6 +34,7 @@ from raygrid.cli.plan import kept_text, show_plan, skipped_text
 from raygrid.core.errors import ClusterError, DataError, SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
 from raygrid.core.text import first_line
@@ -45,6 +46,10 @@ from raygrid.engine.ray.homecoming import INSIDE_JOB, send_home
 from raygrid.storage.results import REPORT_FILE, log_of
 from raygrid.tracking.listeners import check_listeners, listeners_of
 
+NOTHING_TO_LEAVE = (
+    "--detach leaves a job at a cluster to itself, and here is none that takes jobs: name one by "
+    "--address http://HOST:8265, or `ray up cluster.yaml` first"
+)
 GridsByScale = Mapping[str, Sequence[Grid]]
 
 
@@ -97,10 +102,13 @@ def place_and_run(
 
     then: called where it was run, once it is over; what it writes to tables and figures comes home.
     """
-    place = launch.decide(options.address, os.environ, Path.cwd())
-    if options.executor == "inline" or place.kind in ("here", "direct"):
-        inline = options.executor == "inline"
-        here = replace(options, address=None if inline else place.address)
+    if options.executor == "inline":
+        place = launch.Place("here")
+    else:
+        place = launch.decide(options.address, os.environ, Path.cwd())
+    if place.kind in ("here", "direct"):
+        require(not args.detach, NOTHING_TO_LEAVE)
+        here = replace(options, address=place.address)
         show = run_and_show if options.driver is None else share_and_show
         with reached(here), own_data(here.data):
             return show(specs, here, args.json, then)

@@ -242,8 +242,11 @@ def require(condition: bool, message: str) -> None:
         raise SpecError(message)
 
 
-def lacks(package: str, extra: str) -> str | None:
-    """The reason to skip a method whose package is not installed, None if it is."""
-    if importlib.util.find_spec(package) is not None:
+def lacks(package: str, extra: str, module: str | None = None) -> str | None:
+    """What to do about a package that is not installed, None if it is.
+
+    module: what is imported of it, if that has another name.
+    """
+    if importlib.util.find_spec(module or package) is not None:
         return None
     return f"needs the package {package}: `uv run --extra {extra} ...`, or pip install {package}"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from raygrid.cli.cluster_file import examine_cluster
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
+from raygrid.engine.ray.head import LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 AWS = ROOT / "cluster.yaml"
+GCP = ROOT / "experiments" / "clusters" / "gcp.yaml"
 KUBERAY = ROOT / "experiments" / "clusters" / "kuberay.yaml"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -67,6 +71,22 @@ def test_a_person_who_has_all_of_it_is_told_so(tmp_path: Path, home: Path) -> No
     assert quotas[0] == (
         "12 of g5.xlarge; AWS's quota is called 'All G and VT Spot Instance Requests'"
     )
+
+
+@pytest.mark.parametrize("path", [AWS, GCP], ids=lambda p: p.name)
+def test_a_cloud_that_ray_cannot_speak_to_is_a_fault_that_names_the_extra(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ray up` ended with a traceback after all was said to be ready."""
+    kind = yaml.safe_load(path.read_text())["provider"]["type"]
+    package, _ = LIBRARIES[kind]
+    monkeypatch.setitem(LIBRARIES, kind, (package, "no_such_module"))
+    lacking = f"needs the package {package}: `uv run --extra {kind} ...`, or pip install {package}"
+    assert found(path)["library"] == ("fault", lacking)
+    monkeypatch.setitem(LIBRARIES, kind, (package, "yaml"))
+    assert found(path)["library"] == ("ok", f"{package} is installed")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [word.partition(">=")[0] for word in extras["optional-dependencies"][kind]] == [package]
 
 
 def test_it_is_said_whether_a_token_will_be_sent(

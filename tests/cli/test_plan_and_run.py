@@ -198,6 +198,27 @@ def test_a_job_on_a_cluster_says_that_no_data_are_sent_there(
     assert "note:" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("where", [["--executor", "inline"], ["--address", "local"], []])
+def test_a_job_to_leave_is_refused_where_no_cluster_takes_it(
+    where: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The grid ran here, in the foreground, without a word."""
+    if where:  # it says already that no cluster is to be asked about
+        (tmp_path / "cluster.yaml").write_text("- no cluster file\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    spec = "photo_digits/clean/none/small_cnn/supervised/quick/0"
+    assert main(["run", spec, "--detach", *where]) == 2
+    assert capsys.readouterr().err == (
+        "raygrid: --detach leaves a job at a cluster to itself, and here is none that takes jobs: "
+        "name one by --address http://HOST:8265, or `ray up cluster.yaml` first\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("where", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from raygrid.engine.ray.dashboard import Way
+from raygrid.engine.ray.submit import ClusterJob
+from tests.engine.test_submit import Left
 
 pytest.importorskip("ray")
 ROOT = Path(__file__).parents[2]
@@ -59,6 +64,10 @@ class Answers(BaseHTTPRequestHandler):
             self._say(200, json.dumps({"logs": "the log\n"}))
         else:
             self._say(200, json.dumps(STATUS))
+
+    def do_POST(self) -> None:
+        self.server.asked.append((self.path, self.headers.get("authorization")))
+        self._say(200, json.dumps({"stopped": True}))
 
     def _say(self, status: int, text: str) -> None:
         self.send_response(status)
@@ -152,3 +161,24 @@ def test_a_refused_token_is_one_line(closed: str, head: Head, tmp_path: Path) ->
         "Authentication failed: Forbidden: Invalid authentication token; the token is looked for "
         "in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token\n"
     )
+
+
+def test_what_is_said_to_who_leaves_a_job_ends_it(
+    head: Head,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command is run as it is printed, by a person whose shell knows of no token."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("mine")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    way = Way(f"http://127.0.0.1:{head.server_port}")
+    assert ClusterJob(Left(), "x", way).follow(tmp_path) == 130
+    (command,) = re.findall("`(.*)`", capsys.readouterr().err)
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**plain, "HOME": str(tmp_path), "PATH": path}
+    subprocess.run(command, shell=True, env=env, cwd=tmp_path, check=True)
+    assert ("/api/jobs/x/stop", "Bearer mine") in head.asked
+    assert tokens(head) == {"Bearer mine"}

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from raygrid.core.errors import ClusterError
+from raygrid.engine.ray import head
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import Tunnel, Way, wait_for_answer
 from raygrid.engine.ray.homecoming import ARCHIVE_MARK, INSIDE_JOB
@@ -50,14 +51,66 @@ def test_addresses_decide(
     assert launch.decide(address, env, tmp_path).kind == kind
 
 
+def asked(monkeypatch: pytest.MonkeyPatch, status: int, stdout: str = "", stderr: str = "") -> None:
+    """Let Ray answer this when it is asked for a head."""
+    done = subprocess.CompletedProcess([], status, stdout=stdout, stderr=stderr)
+    monkeypatch.setattr(head, "_ray", lambda *words: done)
+
+
+NO_HEAD = "Traceback:\nRuntimeError: Head node of cluster (x) not found!\n"
+
+
 def test_a_live_cluster_file_is_taken_and_a_dead_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cluster.yaml").write_text("provider: {type: local}\n")
-    for answer, kind in ((0, "tunnel"), (1, "here")):
-        done = subprocess.CompletedProcess([], answer, stdout="10.0.0.1\n", stderr="")
-        monkeypatch.setattr(launch, "_ray", lambda *words, d=done: d)
-        assert launch.decide(None, {}, tmp_path).kind == kind
+    asked(monkeypatch, 0, "loaded\n10.0.0.1\n")
+    assert launch.decide(None, {}, tmp_path).kind == "tunnel"
+    asked(monkeypatch, 1, stderr=NO_HEAD)
+    assert launch.decide(None, {}, tmp_path).kind == "here"
+
+
+def test_ray_says_of_a_cluster_that_is_not_up_what_is_taken_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that says it otherwise would make an error of each run without a cluster."""
+    provider = "provider: {type: local, head_ip: 127.0.0.9, worker_ips: []}\n"
+    (tmp_path / "cluster.yaml").write_text(f"cluster_name: {tmp_path.name}\n{provider}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert launch.decide(None, {}, tmp_path) == launch.Place("here")
+
+
+def test_a_cluster_that_cannot_be_asked_about_is_no_lack_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the cluster up and paid for, the grid began on the laptop without a word."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text("provider: {type: local}\n")
+    asked(monkeypatch, 1, stderr="Traceback:\nNoCredentialsError: Unable to locate credentials\n")
+    with pytest.raises(ClusterError) as caught:
+        launch.decide(None, {}, tmp_path)
+    assert str(caught.value) == (
+        f"cannot tell whether the cluster of {file} is up: NoCredentialsError: Unable to locate "
+        "credentials; `--address local` or RAYGRID_CLUSTER=off runs on this machine"
+    )
+    assert launch.decide("local", {}, tmp_path).kind == "here"
+    assert launch.decide(None, {"RAYGRID_CLUSTER": "off"}, tmp_path).kind == "here"
+    file.write_text("provider: {type: local}\nstore: s3://YOUR-BUCKET/raygrid\n")
+    assert launch.decide(None, {}, tmp_path).kind == "here"
+
+
+def test_a_cloud_whose_library_is_missing_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("provider: {type: gcp}\n")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "mine.json")
+    monkeypatch.setitem(head.LIBRARIES, "gcp", ("google-client", "no_such_module"))
+    monkeypatch.setattr(head, "_ray", lambda *words: pytest.fail("the cloud was asked"))
+    with pytest.raises(ClusterError, match=r"google-client: `uv run --extra gcp .*`, or .*; `--ad"):
+        launch.decide(None, {}, tmp_path)
+    file.write_text("provider: {type: gcp, project_id: YOUR-PROJECT}\n")
+    assert launch.decide(None, {}, tmp_path).kind == "here"
 
 
 def test_a_cloud_without_credentials_is_not_asked(
@@ -67,7 +120,7 @@ def test_a_cloud_without_credentials_is_not_asked(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(launch, "_ray", lambda *words: pytest.fail("the cloud was asked"))
+    monkeypatch.setattr(head, "_ray", lambda *words: pytest.fail("the cloud was asked"))
     assert launch.decide(None, {}, tmp_path).kind == "here"
 
 
@@ -98,14 +151,14 @@ def cluster() -> Iterator[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    head = subprocess.Popen(command, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
     try:
         address = f"http://127.0.0.1:{dashboard}"
         wait_for_answer(address, 120 * crowd())
         yield address
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait(60)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -216,8 +269,8 @@ class Head:
 def test_a_command_joins_its_job_that_runs_and_is_a_new_one_after_those_that_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head = Head()
-    monkeypatch.setattr(launch, "connect_jobs", lambda way: head)
+    there = Head()
+    monkeypatch.setattr(launch, "connect_jobs", lambda way: there)
 
     def submitted(*words: str) -> str:
         way = Way("http://head:8265")
@@ -225,13 +278,13 @@ def test_a_command_joins_its_job_that_runs_and_is_a_new_one_after_those_that_end
 
     first = submitted()
     assert (submitted(), submitted("--quiet"), submitted("--detach")) == (first,) * 3
-    head.jobs[first] = "RUNNING"
+    there.jobs[first] = "RUNNING"
     assert submitted() == first
     stem = first.removesuffix("-0")
     for number, ended in enumerate(launch.ENDED_JOB_STATES):
-        head.jobs[f"{stem}-{number}"] = ended
+        there.jobs[f"{stem}-{number}"] = ended
         assert submitted() == f"{stem}-{number + 1}"
-    assert head.jobs == {
+    assert there.jobs == {
         **{f"{stem}-{n}": ended for n, ended in enumerate(launch.ENDED_JOB_STATES)},
         f"{stem}-{len(launch.ENDED_JOB_STATES)}": "PENDING",
     }
@@ -279,6 +332,37 @@ def test_a_full_disk_here_is_no_lost_connection(
     monkeypatch.setattr(launch, "unpack_home", full)
     with pytest.raises(OSError, match="No space left"):
         launch.ClusterJob(Interrupted(), "raygrid-x").follow(tmp_path)
+
+
+class Left(Distant):
+    """A person presses Ctrl-C while its log is printed."""
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        yield "a line\n"
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("tunnel", [False, True])
+def test_who_leaves_a_job_is_told_that_it_goes_on_and_how_to_end_it(
+    tunnel: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was said to be stopped, while the cluster and its cost went on."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token" if tunnel else "disabled")
+    way = Way("http://head:1", tmp_path / "cluster.yaml" if tunnel else None)
+    assert launch.ClusterJob(Left(), "raygrid-x", way).follow(tmp_path) == 130
+    told = capsys.readouterr()
+    assert told.out == "a line\n"
+    first, second = told.err.splitlines()
+    assert first == "the job raygrid-x goes on at the cluster; the same command joins it again"
+    assert second == (
+        f"to end it: `ray dashboard {way.config}` and, in another terminal, `RAY_AUTH_MODE=token "
+        "ray job stop raygrid-x --address http://127.0.0.1:8265`"
+        if tunnel
+        else "to end it: `ray job stop raygrid-x --address http://head:1`"
+    )
 
 
 class Replaced(Distant):

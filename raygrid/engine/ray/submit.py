@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +22,9 @@ from typing import Any, Literal
 from raygrid.core.errors import ClusterError, in_one_line
 from raygrid.core.secrets import shown
 from raygrid.engine.ray.dashboard import Way
+from raygrid.engine.ray.head import head_of
 from raygrid.engine.ray.homecoming import INSIDE_JOB, print_log, unpack_home
-from raygrid.engine.ray.sign_in import refusals_told, sign_in
+from raygrid.engine.ray.sign_in import AUTH_MODE, refusals_told, sign_in, token_is_sent
 from raygrid.engine.ray.upload import what_to_send
 
 ENDED_JOB_STATES = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -33,6 +32,8 @@ FORGOTTEN_ANSWERS = 5
 """Answers in a row that there is no such job, after which the cluster is taken for another one.
 
 After as many refusals the log of a job that ended is given up."""
+INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C ended."""
 DISPLAY_FLAGS = ("--quiet", "--json", "--yes")
 """Words of a command that do not change what its job does: with and without it is one job."""
 
@@ -63,50 +64,6 @@ def decide(address: str | None, env: Mapping[str, str], folder: Path) -> Place:
     if config.exists() and env.get("RAYGRID_CLUSTER", "") != "off" and head_of(config):
         return Place("tunnel", config=config)
     return Place("here")
-
-
-def head_of(config: Path) -> str | None:
-    """The address of the live head of a cluster file, None if it is not up."""
-    if not _worth_asking(config):
-        return None
-    done = _ray("get-head-ip", str(config))
-    lines = done.stdout.strip().splitlines()
-    return lines[-1] if done.returncode == 0 and lines else None
-
-
-def _worth_asking(config: Path) -> bool:
-    """Whether this account could have launched the cluster; a cloud asked in vain takes minutes."""
-    import yaml
-
-    try:
-        kind = yaml.safe_load(config.read_text(encoding="utf-8"))["provider"]["type"]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ClusterError(f"{config} is not a cluster file: {error!r}") from None
-    return has_credentials(kind)
-
-
-def has_credentials(kind: str) -> bool:
-    """Whether there are credentials for a cloud here; True for what raygrid knows nothing of."""
-    home = Path.home()
-    signs = {
-        "aws": ("AWS_ACCESS_KEY_ID" in os.environ or "AWS_PROFILE" in os.environ, home / ".aws"),
-        "gcp": ("GOOGLE_APPLICATION_CREDENTIALS" in os.environ, home / ".config" / "gcloud"),
-    }
-    told, folder = signs.get(kind, (True, home))
-    return told or folder.exists()
-
-
-def _ray(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", *words],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ClusterError(f"`ray {' '.join(words)}` did not answer in {timeout:.0f} s") from error
 
 
 @dataclass
@@ -149,8 +106,23 @@ class ClusterJob:
     def follow(self, folder: Path) -> int:
         """Print the job's log until it ends and unpack what it sends home; its exit status.
 
-        A connection that breaks is opened again: a laptop may sleep in between. Raises
-        ClusterError if the cluster no longer knows the job, or keeps its log to itself.
+        Ctrl-C leaves the job to itself: it is said that it goes on, how to join and how to end it.
+        Raises ClusterError if the cluster no longer knows the job, or keeps its log to itself.
+        """
+        try:
+            status, log = self._ended()
+        except KeyboardInterrupt:
+            print(self._goes_on(), file=sys.stderr)
+            return INTERRUPTED
+        print_log(log[self.seen :])  # what was written after the last look
+        self.seen = len(log)
+        unpack_home(log, folder)
+        return 0 if status == "SUCCEEDED" else 1
+
+    def _ended(self) -> tuple[str, str]:
+        """Print the log until the job ends; how it did, and all of its log.
+
+        A connection that breaks is opened again: a laptop may sleep in between.
         """
         unknown, refused, apart = 0, 0, False
         while True:
@@ -173,11 +145,8 @@ class ClusterJob:
                     raise ClusterError(_without_log(self.id, error)) from error
                 time.sleep(1)
                 continue
-            if status in ENDED_JOB_STATES:
-                print_log(log[self.seen :])  # what was written after the last look
-                self.seen = len(log)
-                unpack_home(log, folder)
-                return 0 if status == "SUCCEEDED" else 1
+            if status is not None and status in ENDED_JOB_STATES:
+                return status, log
             unknown, apart = (unknown + 1 if status is None else 0), False
             if unknown == FORGOTTEN_ANSWERS:
                 raise ClusterError(
@@ -185,6 +154,18 @@ class ClusterJob:
                     "run the same command again, it goes on with what the store has"
                 )
             time.sleep(1)
+
+    def _goes_on(self) -> str:
+        """What is said to who leaves; a tunnel's address is gone with it, so another is opened."""
+        token = f"{AUTH_MODE}=token " if token_is_sent() else ""
+        address, first = shown(self.way.address), ""
+        if self.way.config is not None:
+            address = "http://127.0.0.1:8265"
+            first = f"`ray dashboard {self.way.config}` and, in another terminal, "
+        return (
+            f"the job {self.id} goes on at the cluster; the same command joins it again\n"
+            f"to end it: {first}`{token}ray job stop {self.id} --address {address}`"
+        )
 
     def status(self) -> str | None:
         """Ray's word for how the job is; None if there is none of its id.
