@@ -10,7 +10,7 @@ import pytest
 
 from raygrid.api import run_grid as module
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.cli.run import outcome_json, print_outcome
+from raygrid.cli.outcome import outcome_json, print_outcome
 from raygrid.core import retry
 from raygrid.core.errors import StoreError
 from raygrid.storage.results import ResultLog

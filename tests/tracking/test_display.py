@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from raygrid.api.run_grid import Options, Outcome, run_grid
-from raygrid.cli.run import print_outcome
+from raygrid.cli.outcome import print_outcome
 from raygrid.core.text import about, clock
 from raygrid.engine.grid import plan
 from raygrid.tracking.counts import Running
