@@ -71,7 +71,8 @@ def experiment_main(
 def _experiment(name: str, scales: GridsByScale, args: argparse.Namespace) -> int:
     load_plugins(tuple(args.imports))  # before budgets are joined with attacks of one's own
     args.argv = sys.argv
-    scale = args.scale or default_scale(scales, args)
+    place = None if args.scale else _asked(args)
+    scale = args.scale or default_scale(scales, place)
     if not args.scale:  # there it would look at another machine
         args.argv = [*sys.argv, "--scale", scale]
     grids = with_axes(scales[scale], args)
@@ -79,7 +80,7 @@ def _experiment(name: str, scales: GridsByScale, args: argparse.Namespace) -> in
     options = options_of(args, name=f"{name}-{scale}")
     if args.dry_run:
         return show_plan(specs, options, args.json, fleet_of(args))
-    return place_and_run(specs, options, args)
+    return place_and_run(specs, options, args, place=place)
 
 
 def specs_from_grids(grids: Sequence[Grid]) -> list[TrialSpec]:
@@ -95,15 +96,14 @@ def place_and_run(
     options: Options,
     args: argparse.Namespace,
     then: Callable[[], None] = lambda: None,
+    place: launch.Place | None = None,
 ) -> int:
     """Run here, or submit this very command to the cluster that is named or up.
 
     then: called where it was run, once it is over; what it writes to tables and figures comes home.
+    place: where that is, for who has asked already.
     """
-    if options.executor == "inline":
-        place = launch.Place("here")
-    else:
-        place = launch.decide(options.address, os.environ, Path.cwd())
+    place = place or place_of(options.executor, options.address)
     if place.kind in ("here", "direct"):
         require(not args.detach, NOTHING_TO_LEAVE)
         here = replace(options, address=place.address)
@@ -119,13 +119,20 @@ def place_and_run(
         return 0 if args.detach else job.follow(options.out)
 
 
-def default_scale(scales: GridsByScale, args: argparse.Namespace) -> str:
+def place_of(executor: str, address: str | None) -> launch.Place:
+    """Where a command with these options runs. Raises ClusterError for a cluster that is away."""
+    if executor == "inline":
+        return launch.Place("here")
+    return launch.decide(address, os.environ, Path.cwd())
+
+
+def default_scale(scales: GridsByScale, place: launch.Place | None) -> str:
     """`small` where a cluster is named or up, `quick` elsewhere; says which, and how to choose.
 
     A GPU of this machine decides nothing: the first command that a person types downloads nothing
     and takes minutes.
     """
-    cluster = _elsewhere(args)
+    cluster = place is not None and place.kind != "here"
     scale = "small" if cluster and "small" in scales else "quick"
     others = ", ".join(each for each in scales if each != scale)
     found = "a cluster" if cluster else "no cluster here"
@@ -133,15 +140,13 @@ def default_scale(scales: GridsByScale, args: argparse.Namespace) -> str:
     return scale
 
 
-def _elsewhere(args: argparse.Namespace) -> bool:
-    """Whether the command would run on a Ray cluster that is named or up."""
-    if args.executor == "inline":
-        return False
+def _asked(args: argparse.Namespace) -> launch.Place | None:
+    """Where the command would run; None for a plan, which needs no cluster, if nobody can tell."""
     try:
-        return launch.decide(args.address, os.environ, Path.cwd()).kind != "here"
+        return place_of(args.executor, args.address)
     except ClusterError:
-        if args.dry_run:  # a plan needs no cluster
-            return False
+        if args.dry_run:
+            return None
         raise
 
 

@@ -178,36 +178,40 @@ class Claim:
     def _rival(self) -> Note | None:
         """The note of a living driver that has one of these trials; those of dead ones are removed.
 
-        All that may be dead are watched at the same time.
+        A wait for signs of life is said.
         """
-        silent: dict[str, Note] = {}
-        for name, note in self.others():
-            fate = _lives(name, note)
-            if fate is None:
-                silent[name] = note
-            elif fate:
-                return note
-            else:
-                self.files.delete(name)
-        return self._watch(silent) if silent else None
+        notes = dict(self.others())
+        fates = {name: _lives(name, note) for name, note in notes.items()}
+        silent = [note for name, note in notes.items() if fates[name] is None]
+        if silent and True not in fates.values():
+            log.warning(
+                "%d claims of drivers on %s; they are removed unless one of them shows signs of "
+                "life within %.0f s",
+                *(len(silent), ", ".join(sorted({note["host"] for note in silent})), self.dead),
+            )
+        return next((note for _, note in self.living(notes)), None)
 
-    def living(self, notes: Mapping[str, Note]) -> set[str]:
-        """The names of those notes whose drivers live; the others are removed."""
+    def living(self, notes: Mapping[str, Note]) -> Iterator[tuple[str, Note]]:
+        """Those notes whose drivers live, each as soon as that shows; the others are removed.
+
+        All whose beat alone can tell are watched at the same time.
+        """
         end = time.monotonic() + self.dead
-        waiting, alive = dict(notes), set()
+        waiting = dict(notes)
         while waiting:
+            over = time.monotonic() >= end
             for name, before in list(waiting.items()):
-                now = read_note(self.files.read(name) or b"")
-                fate = _lives(name, before)
-                if now is not None and (fate or (fate is None and now["beat"] != before["beat"])):
-                    alive.add(name)
-                elif now is not None and fate is None and time.monotonic() < end:
+                now, fate = read_note(self.files.read(name) or b""), _lives(name, before)
+                if now is not None and fate is None and now["beat"] == before["beat"] and not over:
                     continue
-                elif now is not None:
-                    self.files.delete(name)
                 del waiting[name]
+                if now is None:  # its driver took it away
+                    continue
+                if fate or (fate is None and now["beat"] != before["beat"]):
+                    yield name, now
+                else:
+                    self.files.delete(name)
             time.sleep(min(1.0, self.dead / 10) if waiting else 0)
-        return alive
 
     def others(self) -> Iterator[tuple[str, Note]]:
         """The notes with one of these trials; malformed ones are removed, which is said."""
@@ -222,28 +226,6 @@ class Claim:
             elif self.keys & set(note["keys"]):
                 yield name, note
 
-    def _watch(self, silent: Mapping[str, Note]) -> Note | None:
-        """The first of these notes whose beat goes on; the others are removed in the end."""
-        hosts = ", ".join(sorted({note["host"] for note in silent.values()}))
-        log.warning(
-            "%d claims of drivers on %s; they are removed unless one of them shows signs of life "
-            "within %.0f s",
-            *(len(silent), hosts, self.dead),
-        )
-        end = time.monotonic() + self.dead
-        waiting = dict(silent)
-        while waiting and time.monotonic() < end:
-            time.sleep(min(1.0, self.dead / 10))
-            for name, before in list(waiting.items()):
-                now = read_note(self.files.read(name) or b"")
-                if now is None:
-                    del waiting[name]
-                elif now["beat"] != before["beat"]:
-                    return now
-        for name in waiting:
-            self.files.delete(name)
-        return None
-
 
 def claimed_keys(files: ObjectStore, keys: Iterable[str], watch: bool = False) -> set[str]:
     """Which of these trials other drivers claim.
@@ -254,7 +236,7 @@ def claimed_keys(files: ObjectStore, keys: Iterable[str], watch: bool = False) -
     asking = Claim(files, frozenset(keys))
     notes = dict(asking.others())
     if watch:
-        notes = {name: notes[name] for name in asking.living(notes)}
+        notes = dict(asking.living(notes))
     return {key for note in notes.values() for key in note["keys"]} & asking.keys
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -18,8 +17,9 @@ import torch
 from PIL import Image
 
 from raygrid.cli.main import main
-from raygrid.cli.run import default_scale
+from raygrid.cli.run import default_scale, experiment_main, place_of
 from raygrid.engine.grid import Grid
+from raygrid.engine.ray import submit
 from raygrid.engine.ray.homecoming import INSIDE_JOB
 from tests import plugin
 
@@ -241,9 +241,24 @@ def test_an_experiment_without_a_scale_is_small_on_a_cluster_alone_and_says_so(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", variable)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    args = argparse.Namespace(executor=executor, address=address, dry_run=False)
     scales = dict.fromkeys(("quick", "small", "paper"), (Grid(),))
-    taken = default_scale(scales, args)
+    taken = default_scale(scales, place_of(executor, address))
     err = capsys.readouterr().err
     assert err.startswith(said)
     assert f"--scale {taken};" in err
+
+
+def test_an_experiment_asks_once_whether_a_cluster_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each question takes seconds: for its scale and for its place it asked anew."""
+    asked: list[Path] = []
+    (tmp_path / "cluster.yaml").write_text("cluster_name: mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAYGRID_CLUSTER", raising=False)
+    monkeypatch.setattr(submit, "head_of", lambda config: asked.append(config))
+    scales = {"quick": (Grid(),), "small": (Grid(),)}
+    assert experiment_main("mine", scales, "", ["--detach"]) == 2
+    assert "no cluster here: taking --scale quick" in capsys.readouterr().err
+    assert asked == [tmp_path / "cluster.yaml"]
