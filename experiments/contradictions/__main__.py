@@ -18,6 +18,8 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
+import projected
+import rim
 import separable
 from questions import CONTRADICTIONS
 from scales import lacking, specs
@@ -42,10 +44,11 @@ from raygrid.core.plugins import load_plugins
 from raygrid.reproduce.scales import COMPARISON_SIZES
 from raygrid.storage.results import log_of
 
-SEPARABLE = "ar_separable"
+# Answered without trials, from what attacks make of the images.
+OF_POISONS = {"ar_separable": separable, "coin_detector": rim, "op_bytes": projected}
 KNOWN = {
     **{name: each.says for name, each in CONTRADICTIONS.items()},
-    SEPARABLE: "APBench calls the noise of AR linearly separable",
+    **{name: each.SAYS for name, each in OF_POISONS.items()},
 }
 
 
@@ -72,7 +75,7 @@ def asked(which: Sequence[str] | None, scale: str) -> list[str]:
     Raises SpecError for a named one that the scale does not have.
     """
     names = which or list(KNOWN)
-    reasons = {n: lacking(CONTRADICTIONS[n], scale) for n in names if n != SEPARABLE}
+    reasons = {n: lacking(CONTRADICTIONS[n], scale) for n in names if n not in OF_POISONS}
     left_out = [f"{name} is not asked: {'; '.join(why)}" for name, why in reasons.items() if why]
     if which and left_out:
         raise SpecError("\n".join(left_out))
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     load_plugins(options.imports)
     args.seeds = seeds_of(args)
     args.which = asked(args.which, args.scale)
-    chosen = [CONTRADICTIONS[name] for name in args.which if name != SEPARABLE]
+    chosen = [CONTRADICTIONS[name] for name in args.which if name in CONTRADICTIONS]
     wanted = list(dict.fromkeys(s for one in chosen for s in specs(one, args.scale, args.seeds)))
     if args.dry_run:
         return show_plan(wanted, options, args.json, fleet_of(args))
@@ -105,8 +108,8 @@ def report(args: argparse.Namespace, options: Options) -> Iterator[str]:
     yield f"Here: mean ± standard deviation (seeds). {RULE}"
     yield ""
     for name in args.which:
-        if name == SEPARABLE:
-            yield from separable.table(args.scale, options.data, args.seeds)
+        if name in OF_POISONS:
+            yield from OF_POISONS[name].table(args.scale, options.data, args.seeds)
         else:
             yield from table(name, CONTRADICTIONS[name], args.scale, args.seeds, rows)
 

@@ -7,7 +7,8 @@ from settings import EM_SHORT, Contradiction, Setting, printed_in
 from raygrid.attacks import ATTACKS
 
 _DUNE = ATTACKS["dune"].quick
-_GUE = ATTACKS["gue"].quick
+# Ten noise networks to choose from, as the code has.
+_GUE = {**ATTACKS["gue"].quick, "judge_every": 4, "judge_epochs": 4}
 # What OP's victim is trained with beside the projection.
 _STRONG = "affine_jitter+cutmix(box=batch, p=0.5)"
 # What a noise predictor sees; the training set is the same for all, without the held-out images.
@@ -65,7 +66,7 @@ LATER = {
         shortened={"eclipse": {"updates": 500}},
     ),
     "cuda_rim": Contradiction(
-        "CUDA's black border darkens the rim of every image, by which COIN's detector knows it",
+        "CUDA's black border darkens the rim of every image; does COIN undo its filters without it",
         (
             Setting("black border", small={}, printed=printed_in("cuda")),
             Setting("mirrored border", {"attack": {"border": "reflect"}}, {}),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from later_questions import LATER
 from settings import EM_SHORT, Contradiction, Setting, printed_in
+from traps import TRAPS
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.literals import Scalar
@@ -264,4 +265,5 @@ CONTRADICTIONS = {
         ("pgd",),
     ),
     **LATER,
+    **TRAPS,
 }

@@ -7,21 +7,14 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from scales import attack_part
-from settings import Setting
+from poisons_alone import images_of, poisoned
 from torch import Tensor
 from verdict import APART
 
-from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import AttackContext
 from raygrid.core.images import Images
-from raygrid.core.seeds import Stream
-from raygrid.core.spec import Part
-from raygrid.datasets import DATASETS
-from raygrid.reproduce.scales import COMPARISON_SIZES
 
+SAYS = "APBench calls the noise of AR linearly separable"
 SEPARATED = ("ar", "lsp")  # LSP is separable by its making
-ROWS = 10_000
 
 
 def accuracies(noise: Tensor, labels: Tensor, seed: int) -> tuple[float, float]:
@@ -43,17 +36,13 @@ def accuracies(noise: Tensor, labels: Tensor, seed: int) -> tuple[float, float]:
 
 def noise_of(name: str, images: Images, scale: str, seed: int) -> Tensor:
     """What an attack adds to images, float32 (n, values), of final pixels."""
-    attack = ATTACKS.make(attack_part(name, Setting(""), scale))
-    pixels = attack.pixels(images, AttackContext(Stream("poison", (seed,))))
+    pixels = poisoned(name, images, scale, seed)
     return (pixels.float() - images.pixels.float()).flatten(1)
 
 
 def table(scale: str, data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """Both accuracies of each attack, and whether its noise is separable."""
-    images = DATASETS.make(Part.parse(COMPARISON_SIZES[scale].dataset)).load(data).train
-    if len(images) > ROWS:
-        drawn = torch.randperm(len(images), generator=Stream("rows").generator())
-        images = images.rows(drawn[:ROWS].sort().values)
+    images = images_of(scale, data)
     half, values = len(images) // 2, images.pixels[0].numel()
     yield "## ar_separable"
     yield ""

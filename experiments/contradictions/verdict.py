@@ -166,7 +166,7 @@ def table(
 
 
 def _row(case: Case, side: Side) -> str:
-    cells = (side.name, _cited(side), _summed(side.values), _summed(side.clean))
+    cells = (side.name, _cited(side), summed(side.values), summed(side.clean))
     return f"| {' | '.join((*case, *cells))} |"
 
 
@@ -174,7 +174,7 @@ def _cited(side: Side) -> str:
     return "–" if side.printed is None else f"{side.paper:.2f} ({side.printed.cite()})"
 
 
-def _summed(values: Sequence[float]) -> str:
+def summed(values: Sequence[float]) -> str:
     """Mean ± standard deviation (number of seeds)."""
     if not values:
         return "–"

@@ -33,6 +33,8 @@ class Script:
         self.scales: Any = importlib.import_module("scales")
         self.settling: Any = importlib.import_module("verdict")
         self.separable: Any = importlib.import_module("separable")
+        self.rim: Any = importlib.import_module("rim")
+        self.projected: Any = importlib.import_module("projected")
 
     def asked(self, scale: str) -> list[tuple[str, Any]]:
         """The questions of a scale with their names."""
@@ -92,6 +94,7 @@ def test_what_settings_print_is_there_and_contradicts(script: Script) -> None:
         "ops_schedule",
         "ntga_schedule",
         "lsp_patch",
+        "sem_adversary",
     }
     assert all(gap > 5 for gap in gaps.values())
     # 92.03 in APBench, 19.50 in D-VAE: EM after grayscale
@@ -365,3 +368,31 @@ def test_separability_is_judged_on_noises_that_were_not_fitted(script: Script) -
     assert held < 0.5
     fitted, held = script.separable.accuracies(draws + centers[labels], labels, 0)
     assert fitted == held == 1
+
+
+def test_a_detector_of_edges_is_asked_about_images_that_it_has_not_met(script: Script) -> None:
+    """Dark rims are told apart; of images that are drawn alike it can only guess."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(60, 200, (300, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    more = torch.randint(60, 200, (500, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    edges = script.rim.edges
+    assert edges(pixels).shape == (300, 12)
+    assert edges(pixels)[0, 0] == pixels[0, 0, 0].sum()
+    assert edges(pixels)[0, 11] == pixels[0, 2, :, -1].sum()
+    assert abs(script.rim.told_apart(edges(pixels), edges(more), 0) - 0.5) < 0.1
+    dark = pixels.clone()
+    dark[:, :, 0] //= 2
+    assert script.rim.told_apart(edges(dark), edges(more), 0) > 0.98
+
+
+def test_what_bytes_bring_back_of_a_projection(script: Script) -> None:
+    """Along a direction of one pixel: a projected pixel is 0, which bytes have; half of two
+    opposite pixels, of which one is below 0 and clipped, comes back."""
+    pixels = torch.zeros(1, 1, 1, 2, dtype=torch.uint8)
+    pixels[0, 0, 0, 0] = 200
+    first = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    assert script.projected.returned(pixels, first) == (0.0, 0.0)
+    both = torch.tensor([[1.0], [1.0]], dtype=torch.float64) / 2**0.5
+    back, clipped = script.projected.returned(pixels, both)
+    assert back == pytest.approx(0.5)  # 100 and -100 become 100 and 0
+    assert clipped == 0.5
