@@ -71,7 +71,7 @@ def experiment_main(
 def _experiment(name: str, scales: GridsByScale, args: argparse.Namespace) -> int:
     load_plugins(tuple(args.imports))  # before budgets are joined with attacks of one's own
     args.argv = sys.argv
-    place = None if args.scale else _asked(args)
+    place = None if args.scale else _place_for_scale(args)
     scale = args.scale or default_scale(scales, place)
     if not args.scale:  # there it would look at another machine
         args.argv = [*sys.argv, "--scale", scale]
@@ -103,7 +103,7 @@ def place_and_run(
     then: called where it was run, once it is over; what it writes to tables and figures comes home.
     place: where that is, for who has asked already.
     """
-    place = place or place_of(options.executor, options.address)
+    place = place or decided_place(options.executor, options.address)
     if place.kind in ("here", "direct"):
         require(not args.detach, NOTHING_TO_LEAVE)
         here = replace(options, address=place.address)
@@ -119,7 +119,7 @@ def place_and_run(
         return 0 if args.detach else job.follow(options.out)
 
 
-def place_of(executor: str, address: str | None) -> launch.Place:
+def decided_place(executor: str, address: str | None) -> launch.Place:
     """Where a command with these options runs. Raises ClusterError for a cluster that is away."""
     if executor == "inline":
         return launch.Place("here")
@@ -140,10 +140,10 @@ def default_scale(scales: GridsByScale, place: launch.Place | None) -> str:
     return scale
 
 
-def _asked(args: argparse.Namespace) -> launch.Place | None:
+def _place_for_scale(args: argparse.Namespace) -> launch.Place | None:
     """Where the command would run; None for a plan, which needs no cluster, if nobody can tell."""
     try:
-        return place_of(args.executor, args.address)
+        return decided_place(args.executor, args.address)
     except ClusterError:
         if args.dry_run:
             return None

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from raygrid.cli.main import main
-from raygrid.cli.run import default_scale, experiment_main, place_of
+from raygrid.cli.run import default_scale, experiment_main, decided_place
 from raygrid.engine.grid import Grid
 from raygrid.engine.ray import submit
 from raygrid.engine.ray.homecoming import INSIDE_JOB
@@ -242,7 +242,7 @@ def test_an_experiment_without_a_scale_is_small_on_a_cluster_alone_and_says_so(
     monkeypatch.setenv("RAY_ADDRESS", variable)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     scales = dict.fromkeys(("quick", "small", "paper"), (Grid(),))
-    taken = default_scale(scales, place_of(executor, address))
+    taken = default_scale(scales, decided_place(executor, address))
     err = capsys.readouterr().err
     assert err.startswith(said)
     assert f"--scale {taken};" in err
