@@ -281,12 +281,23 @@ def test_a_spec_that_cannot_run_is_refused_and_one_of_a_grid_skipped_aloud(tmp_p
         ({"poison_ratios": 0.5}, "poison_ratios is 0.5, allowed is a list of its values"),
         ({"budgets": [8 / 255]}, "budgets has the value 0.03137.*, allowed are texts"),
         ({"attacks": None}, "attacks is None, allowed is a list of its values"),
-        ({"seeds": [0.5]}, "seeds has the value 0.5, allowed are numbers and texts"),
+        ({"seeds": [0.5]}, "seeds has the value 0.5, allowed are whole numbers and texts"),
+        ({"poison_ratios": [None]}, "poison_ratios has the value None, allowed are numbers and t"),
+        ({"attacks": []}, "attacks is empty, so that no trial is left; allowed are texts, 1 or m"),
+        ({"seeds": range(0)}, "seeds is empty, .* allowed are whole numbers and texts, 1 or more"),
     ],
 )
 def test_what_is_no_axis_is_said(axes: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         rg.Grid(**axes)
+
+
+@pytest.mark.parametrize("specs", [[], (), iter(()), [GRID, []]])
+def test_no_spec_at_all_is_not_taken_for_a_finished_run(specs: Any, tmp_path: Path) -> None:
+    for verb in (rg.plan, lambda given: rg.run(given, tmp_path / "out", executor="inline")):
+        with pytest.raises(SpecError, match="and holds no spec, allowed is a Grid, a spec string,"):
+            verb(specs)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_text_alone_is_one_value_of_an_axis() -> None:
