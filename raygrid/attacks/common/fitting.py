@@ -43,10 +43,6 @@ class Wanted:
             f"{path} has shape {shape}, expected {expected}, channels last, or one for all images"
         )
 
-    def entries(self, shape: tuple[int, ...]) -> int:
-        """How many entries values of a shape have that fits."""
-        return shape[0] if len(shape) == 4 else 1
-
     def check_count(self, path: Path, entries: int) -> None:
         """Raise DataError unless there are as many images as here."""
         if entries != self.images:
@@ -132,6 +128,11 @@ class ArrayFacts:
     labels: tuple[int, int, int] | None
     one_each: bool
 
+    @property
+    def entries(self) -> int:
+        """How many there are of a shape that fits: one where it is that of an image."""
+        return self.shape[0] if len(self.shape) == 4 else 1
+
 
 def fault_of(
     path: Path, entry: str, content: Content, scale: float, wanted: Wanted | None
@@ -161,10 +162,10 @@ def _check_use(
     path: Path, held: ArrayFacts, content: Content, scale: float, wanted: Wanted
 ) -> None:
     """Raise DataError for too few images, and for entries of classes that may be two things."""
-    entries, auto = wanted.entries(held.shape), content == "auto"
+    auto = content == "auto"
     if content == "images" or (auto and held.span.unsigned):
-        wanted.check_count(path, entries)
-    elif auto and entries != wanted.images:
+        wanted.check_count(path, held.entries)
+    elif auto and held.entries != wanted.images:
         held.span.check_clear(path, scale)
 
 
