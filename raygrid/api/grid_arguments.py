@@ -20,7 +20,7 @@ Specs = Grid | TrialSpec | str | Trial | Iterable[Grid | TrialSpec | str | Trial
 def listed(specs: Any, skips: list[Skip]) -> list[TrialSpec | str]:
     """All trials of grids and specs, in their order; skips gets what grids leave out by budgets.
 
-    Raises SpecError for what is neither.
+    Raises SpecError for what is neither, and for a list or an iterator that holds nothing.
     """
     if isinstance(specs, Grid):
         skips += specs.unmatched()
@@ -29,10 +29,12 @@ def listed(specs: Any, skips: list[Skip]) -> list[TrialSpec | str]:
         return [specs]
     if isinstance(specs, Trial):
         return [specs.spec]
+    kind = "a Grid, a spec string, a TrialSpec, a Trial of a plan, or several"
     if not isinstance(specs, Iterable) or isinstance(specs, Mapping):
-        kind = "a Grid, a spec string, a TrialSpec, a Trial of a plan, or several"
         raise SpecError(f"specs is {specs!r:.60}, allowed is {kind}")
-    return [spec for each in specs for spec in listed(each, skips)]
+    found = [spec for each in specs for spec in listed(each, skips)]
+    require(bool(found), f"specs is {specs!r:.60} and holds no spec, allowed is {kind}")
+    return found
 
 
 def one_by_one(specs: Specs) -> bool:

@@ -45,7 +45,7 @@ def dataset(name: str, data: str | Path = "data") -> Split:
     """
     made, root = DATASETS.make(name), checked_path("data", data).absolute()
     made.source(root)  # says which file is missing before anything is decoded
-    return made.seen(root).checked(made.load(root))
+    return made.seen(root).loaded(root)
 
 
 def poison(

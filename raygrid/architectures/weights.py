@@ -27,7 +27,7 @@ FROM_TIMM = "timm"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _AROUND = ("state_dict", "model_state_dict", "model", "network", "net")
 _HEADS = ("head.", "fc.", "linear.", "classifier.", "last_linear.")
-_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError)
+_UNREADABLE = (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError)
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 Normalization = Literal["auto", "imagenet", "half", "none"]
@@ -168,9 +168,13 @@ def _read(path: Path) -> dict[str, Tensor]:
 
     try:
         held: Any = load_file(path) if path.suffix == ".safetensors" else _load(path)
-    except (*_UNREADABLE, SafetensorError) as error:
-        why = "cannot be read, or holds pickled code, which is never run"
-        raise DataError(f"weights {path} {why}: {in_one_line(error)[:200]}") from None
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"weights {path} cannot be read: {in_one_line(error)[:200]}") from None
+    except _UNREADABLE:  # torch's own words are of many lines, and say how to run the code
+        raise DataError(
+            f"weights {path} is damaged or holds pickled code, which is never run: save "
+            "model.state_dict() instead of the model, or a .safetensors file"
+        ) from None
     for name in _AROUND:
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]

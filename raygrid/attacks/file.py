@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
-from raygrid.attacks.common.fitting import Wanted, check_range, check_type, fault_of
+from raygrid.attacks.common.fitting import Content, Span, Wanted, check_type, fault_of
 from raygrid.core.budget import Budget
 from raygrid.core.enforcement import beyond, enforce, size_of_change
 from raygrid.core.errors import DataError
@@ -57,7 +57,7 @@ class File(Attack):
     budget: Budget = Budget("linf", 1.0)  # by default as published
     path: str = ""
     entry: str = ""  # which array, for files with several
-    content: Literal["auto", "perturbation", "images"] = "auto"
+    content: Content = "auto"
     scale: float = 1.0  # of float values: 1/255 for a file of levels
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class File(Attack):
             if combination.images
             else None
         )
-        return fault_of(path, self.entry, self.scale, wanted)
+        return fault_of(path, self.entry, self.content, self.scale, wanted)
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         path, index = Path(self.path), context.index(images)
@@ -93,8 +93,7 @@ class File(Attack):
             rows = _rows(path, found, images, context)
             values = values[rows.argsort()] if len(values) == len(images) else values
         if self._are_images(path, values, images):
-            if len(values) != len(images):
-                raise DataError(f"{path} has {len(values)} images, expected {len(images)}")
+            _wanted(images).check_count(path, len(values))
             pixels = self._pixels(path, values)
             if found.rows is not None and found.labels is None:
                 self._check_order(path, pixels, images, context)
@@ -125,21 +124,17 @@ class File(Attack):
             return self.content == "images"
         if values.dtype == torch.uint8:
             return True
-        step = self.scale if values.is_floating_point() else 1 / 255
-        least, most = (end * step for end in _ends(values))
-        if most > NEAR_CLEAN and len(values) == len(images):
-            if least >= 0 and _near(values, images, step, 0.0):
+        span = Span.of(values)
+        step = span.step(self.scale)
+        if span.most * step > NEAR_CLEAN and len(values) == len(images):
+            if span.least >= 0 and _near(values, images, step, 0.0):
                 return True
             if _near(values, images, step / 2, 0.5):
                 raise DataError(
                     f"{path} holds images normalized to -1 to 1; save them in 0 to 1 and say "
                     f"content=images"
                 )
-        if least >= 0 and most > 0.5:
-            raise DataError(
-                f"{path} has values from {least:.4g} to {most:.4g} of the pixel range, which "
-                f"may be images or a perturbation: say content=images or content=perturbation"
-            )
+        span.check_clear(path, self.scale)
         return False
 
     def _check_order(
@@ -162,24 +157,19 @@ class File(Attack):
         context.marks.append("file: names of pictures were taken for rows in the dataset's order")
 
     def _pixels(self, path: Path, values: Tensor) -> Tensor:
+        Span.of(values).check(path, "images", self.scale)
         if not values.is_floating_point():
-            check_range(path, *_ends(values), 0, 255)
             return values.to(torch.uint8)
-        values = values.float() * self.scale
-        check_range(path, *_ends(values), 0, 1)
-        return to_uint8(values)
+        return to_uint8(values.float() * self.scale)
 
     def _perturbation(self, path: Path, values: Tensor) -> Tensor:
-        if values.dtype == torch.uint8:
-            raise DataError(f"{path} is uint8 and has no negative values: it holds content=images")
-        step = self.scale if values.is_floating_point() else 1 / 255
-        values = values.float() * step
-        check_range(path, *_ends(values), -1, 1)
-        return values
+        span = Span.of(values)
+        span.check(path, "perturbation", self.scale)
+        return values.float() * span.step(self.scale)
 
 
-def _ends(values: Tensor) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
+def _wanted(images: Images) -> Wanted:
+    return Wanted(len(images), images.classes, images.shape)
 
 
 def _near(values: Tensor, images: Images, step: float, shift: float) -> bool:
@@ -205,7 +195,7 @@ def _as_planes(path: Path, values: Tensor, images: Images) -> Tensor:
     """(M, C, H, W) of real numbers: M is the number of images, of classes or 1; else DataError."""
     channels, height, width = images.shape
     check_type(path, values)
-    Wanted(len(images), images.classes, images.shape).check(path, tuple(values.shape))
+    _wanted(images).check(path, tuple(values.shape))
     last = (height, width, channels)
     if tuple(values.shape) in (images.shape, last):
         values = values.unsqueeze(0)

@@ -127,7 +127,7 @@ def _expect(records: Records, args: argparse.Namespace, left: str = "") -> None:
 def _transferability(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.questions import transferability
 
-    _expect(records, args, records.networks)
+    records.expect(args.victims, args.specs, args.seed, records.networks)
     victims = victims_of(records, args.question, args.victims)
     return transferability(poisons_of(records, args), victims)
 
@@ -206,7 +206,7 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[EvaluationRow]
 def _norms(records: Records, args: argparse.Namespace) -> list[EvaluationRow]:
     from raygrid.reports.analysis.fidelity import norms_of_disentangled
 
-    _expect(records, args)
+    records.expect([], args.specs, args.seed, "")
     return [norms_of_disentangled(records, text, args.seed) for text in args.specs]
 
 

@@ -24,7 +24,8 @@ def inspect_file(args: argparse.Namespace) -> int:
 
     options = options_of(args)
     dataset = DATASETS.make(args.against) if args.against else None
-    clean = None if dataset is None else dataset.load(options.data.absolute()).train
+    root = options.data.absolute()
+    clean = None if dataset is None else dataset.seen(root).loaded(root).train
     facts = look_into(args.path, args.entry, clean)
     print(json.dumps(facts, indent=1) if args.json else _text(facts))
     return 0

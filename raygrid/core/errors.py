@@ -164,11 +164,12 @@ def respelled(name: str, known: Iterable[str]) -> str | None:
     return next((other for other in sorted(known) if _spelled(other) == _spelled(name)), None)
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is no `kind`, which names are, and which of them is nearest."""
+def unknown(kind: str, given: object, known: Iterable[str]) -> str:
+    """Say that what was given is no `kind`, which names are, and which of them is nearest."""
+    name = str(given)
     names = sorted(known, key=_by_number)
     plain = {_spelled(other): other for other in names}  # resnet-18 and CIFAR10 are near, too
     near = [plain[n] for n in difflib.get_close_matches(_spelled(name), plain, n=5, cutoff=0.5)]
     near.sort(key=lambda other: sorted(other) != sorted(name))  # letters that changed places first
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {kind} {name!r}{hint}; known: {', '.join(names) or 'none'}"
+    return f"unknown {kind} {given!r}{hint}; known: {', '.join(names) or 'none'}"

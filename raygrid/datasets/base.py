@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from raygrid.core.errors import DataError
+from raygrid.core.errors import DataError, RaygridError, in_one_line
 from raygrid.core.images import Images
 from raygrid.core.registry import Method, Registry
 
@@ -83,7 +83,22 @@ class Dataset(Method):
         """Decode everything; raises DataError that names the damaged file and what to do.
 
         Both parts are square RGB images of the stated side, classes and sizes; see `checked`.
+        Callers use `loaded`.
         """
+
+    def loaded(self, root: Path) -> Split:
+        """What `load` gives, checked; raises DataError that names this dataset for all that fails.
+
+        A lack of memory is no fault of the data and stays what it is.
+        """
+        try:
+            split = self.load(root)
+        except (RaygridError, MemoryError):
+            raise
+        except Exception as error:  # whatever the code of a dataset of one's own raises
+            why = f"{type(error).__name__}: {in_one_line(error)}"
+            raise DataError(f"{self.part()} cannot be loaded from {root}: {why}") from error
+        return self.checked(split)
 
     def describe(self, root: Path) -> Facts:
         """Look, without decoding, what lies under `root`; raises DataError like `source`."""
@@ -94,6 +109,11 @@ class Dataset(Method):
 
         Sizes count where they are known exactly (see `seen`): seeds, shards and shares go by them.
         """
+        if fault := _no_split(split):
+            raise DataError(
+                f"load of {self.part()} returns {fault}, allowed is "
+                "raygrid.Split(train=Images(...), test=Images(...))"
+            )
         said, given = self.nominal, (("train", split.train), ("test", split.test))
         sizes = (said.train_size, said.test_size) if said.looked_at else (None, None)
         named = zip(given, sizes, strict=True)
@@ -166,6 +186,15 @@ class Dataset(Method):
     def download(self, root: Path) -> None:
         """Fetch the official files into `root`; raises DataError where that is not possible."""
         raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.folder}")
+
+
+def _no_split(found: Any) -> str:
+    """What was returned in the place of a split of images, empty if it is one."""
+    if not isinstance(found, Split):
+        return f"a value of type {type(found).__name__}"
+    kinds = [type(part).__name__ for part in (found.train, found.test)]
+    images = all(isinstance(part, Images) for part in (found.train, found.test))
+    return "" if images else f"a Split of {' and '.join(kinds)}"
 
 
 def _faults(images: Images, said: Facts, size: int | None) -> Iterator[str]:

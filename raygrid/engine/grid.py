@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import product
@@ -85,7 +85,7 @@ class Grid:
     def _idle(self, budget: str) -> str:
         """Why no attack of the grid takes a budget; empty if one does."""
         why = [_mismatch(attack, budget) or _own(attack) for attack in self.attacks]
-        if budget == "default" or not why or not all(why):
+        if budget == "default" or not all(why):
             return ""
         reasons = "; ".join(dict.fromkeys(filter(None, why)))
         return f"no attack takes the budget {budget}: {reasons}"
@@ -116,17 +116,26 @@ class Grid:
                 yield value
 
 
+_NUMBERS: Mapping[str, tuple[type, str]] = {
+    "seeds": (Integral, "whole numbers and texts"),
+    "poison_ratios": (Real, "numbers and texts"),
+}
+"""The axes that take numbers, of which kind, and what they take in words."""
+
+
 def _axis(name: str, value: Any) -> tuple[Any, ...]:
     """The values of an axis; raises SpecError for anything but texts, or numbers where they are."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         require(isinstance(value, str), f"{name} is {value!r}, allowed is a list of its values")
         return (value,)
     every = tuple(value)
-    number = {"seeds": Integral, "poison_ratios": Real}.get(name)
-    words = "texts" if number is None else "numbers and texts"
+    number, words = _NUMBERS.get(name, (None, "texts"))
     for each in every:
         fits = isinstance(each, str) or (number is not None and isinstance(each, number))
         require(fits, f"{name} has the value {each!r}, allowed are {words}")
+    require(
+        bool(every), f"{name} is empty, so that no trial is left; allowed are {words}, 1 or more"
+    )
     return every
 
 

@@ -7,9 +7,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any, Literal, Self, get_args
 
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.literals import plain_scalar
 from raygrid.core.registry import require
 
 Schedule = Literal["constant", "cosine", "warmup_cosine", "step", "one_cycle", "linear"]
@@ -103,6 +105,8 @@ class Recipe:
     flips: Flips = "random"
 
     def __post_init__(self) -> None:
+        for name in (*_LEAST_VALUES, *_NUMBERS, "grad_clip"):
+            object.__setattr__(self, name, _as_own(name, getattr(self, name)))
         for name, kind in _WORDS.items():
             if (word := getattr(self, name)) not in get_args(kind):
                 raise SpecError(unknown(name, str(word), get_args(kind)))
@@ -116,8 +120,9 @@ class Recipe:
 
     def _check_others(self) -> None:
         falls: Any = self.milestones
-        if isinstance(falls, list):
-            object.__setattr__(self, "milestones", falls := tuple(falls))
+        if isinstance(falls, list | tuple):
+            falls = tuple(_as_own("milestones", each) for each in falls)
+            object.__setattr__(self, "milestones", falls)
         whole = isinstance(falls, tuple) and all(_is_whole(each, 0) for each in falls)
         require(whole, f"milestones is {falls!r}, allowed is a tuple of epochs")
         clip, steps = self.grad_clip, self.stepwise
@@ -196,6 +201,11 @@ class Recipe:
     def with_(self, **changes: Any) -> Self:
         """A copy; changes that are None are left out."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _as_own(name: str, given: Any) -> Any:
+    """Keys hold Python's own numbers, so that those of numpy become them here."""
+    return plain_scalar(name, given) if isinstance(given, Real) else given
 
 
 def _is_whole(given: Any, least: int) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raygrid.core.errors import DataError
 from raygrid.core.hashing import content_of
 from raygrid.core.lazy import np, torch
-from raygrid.storage.array_files import chosen, load_entries
+from raygrid.storage.array_files import ARRAY_SUFFIXES, chosen, load_entries
 from raygrid.storage.limits import LARGEST_ARRAYS
 from raygrid.storage.parquet import parquet_files, read_pictures
 from raygrid.storage.pictures import (
@@ -118,11 +118,18 @@ def load_class_folders(root: Path) -> tuple[Tensor, Tensor, list[str]]:
     if loose and found:
         raise DataError(f"{root} has {loose} pictures beside its class folders; put them into one")
     if not found:
-        raise DataError(
-            f"{root} has no class folders with pictures ({', '.join(PICTURE_SUFFIXES)})"
-        )
+        raise _without_pictures(root)
     pixels = _stacked(root, [path for _, path in found])
     return pixels, torch.tensor([c for c, _ in found]), [p.stem for _, p in found]
+
+
+def _without_pictures(folder: Path) -> DataError:
+    """Says what a folder lacks, and which of its files may be meant instead of it."""
+    arrays = sorted(f for f in folder.iterdir() if f.suffix.lower() in ARRAY_SUFFIXES)
+    instead = ", ".join(map(str, arrays[:3]))
+    hint = f"; give a file of arrays in it as the path: {instead}" if instead else ""
+    allowed = ", ".join(PICTURE_SUFFIXES)
+    return DataError(f"{folder} has no class folders with pictures ({allowed}){hint}")
 
 
 def _stacked(root: Path, files: Iterable[Path]) -> Tensor:
@@ -150,6 +157,8 @@ def content_hash(path: Path) -> str:
     folders = [flat] if flat else subfolders(path) if path.is_dir() else []
     beside = ("manifest.json",)
     files = sorted(p for f in folders for p in pictures_in(f, beside))
+    if not path.exists():
+        raise DataError(f"{path} is not there")
     if not files:
-        raise DataError(f"{path} is not there, or has no class folders with pictures")
+        raise _without_pictures(path)
     return content_of(path, files)

@@ -12,6 +12,7 @@ from raygrid.core.enforcement import facts_of_change, rounding
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import torch
+from raygrid.core.spec import split_outside
 from raygrid.protocols.setups import Scene
 from raygrid.protocols.setups.triples import Triple
 from raygrid.trials.artifacts import World, mix, poison_of
@@ -89,6 +90,11 @@ def trial_behind(
     text: str, catalog: Lookup, seed: int = 0, victim: tuple[str, str] = UNTRAINED_VICTIM
 ) -> Trial:
     """The trial of which a set is the poisoned one, never trained; raises as `make`."""
+    pieces = list(split_outside(text, "/"))
+    if len(pieces) != 2:
+        near = f" (did you mean {'/'.join(pieces[:2])!r}?)" if len(pieces) > 2 else ""
+        said = f"{text!r} has {len(pieces)} pieces, expected 2: dataset/attack[@ratio]{near}"
+        raise SpecError(said)
     trial = resolve(f"{text}/none/small_cnn/{victim[0]}/{victim[1]}/{seed}", catalog)
     reason = trial.attack.skip(trial.combination()) or trial.ratio_fault()
     if reason:

@@ -23,6 +23,7 @@ from tests.tracking.tracked import children
 
 assert plugin.CARD
 WHERE = "dots/{}/{}/small_cnn/supervised/brief/0"
+SPEC = "cifar10/em/jpeg/resnet18/supervised/apbench/0"
 GRID = rg.Grid(
     datasets=("dots",),
     attacks=("clean", "slow_shift"),
@@ -221,6 +222,8 @@ def test_trials_of_a_plan_are_specs() -> None:
         (lambda: rg.results(None), "out is None, allowed is a path"),  # type: ignore[arg-type]
         (lambda: rg.table(None), r"source is None, allowed is a Run, the folder of one"),  # type: ignore[arg-type]
         (lambda: rg.published(None), "spec is None, allowed is a spec string"),  # type: ignore[arg-type]
+        (lambda: rg.published(SPEC, None), "unknown measure None; known: .*final_acc"),  # type: ignore[arg-type]
+        (lambda: rg.published(SPEC, ["final_acc"]), r"measure \['final_acc'\] .did you mean 'fi"),  # type: ignore[arg-type]
         (lambda: rg.dataset("photo_digits", data=3), "data is 3, allowed is a path"),  # type: ignore[arg-type]
         (lambda: rg.Budget("linf", "8/255"), "budget is '8/255', allowed is a number"),  # type: ignore[arg-type]
     ],
@@ -234,10 +237,43 @@ def test_what_a_verb_does_not_take_is_said_at_its_start(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ((None,), "unknown kind of table None; known: budget, defense"),
+        ((["defense"],), r"unknown kind of table \['defense'\] .did you mean 'defense'"),
+        (("defense", None), "unknown metric None; known: detection_acc, final_acc"),
+        (("defense", 3), "unknown metric 3; known: detection_acc, final_acc"),
+    ],
+)
+def test_a_table_of_what_is_no_name_says_the_names(run: rg.Run, asked: Any, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        run.table(*asked)
+
+
 def test_accuracies_in_percent_make_no_table(run: rg.Run) -> None:
     frame = run.df.assign(final_acc=100 * run.df["final_acc"] + 1)
     with pytest.raises(DataError, match=r"final_acc of the frame is .*, allowed are fractions"):
         rg.table(frame)
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ({"final_acc": "hi"}, "final_acc of the frame is 'hi', allowed are numbers"),
+        ({"size": "8/255"}, "size of the frame is '8/255', allowed are numbers"),
+        ({"seed": "0"}, "seed of the frame is '0', allowed are numbers"),
+        ({"attack": 3}, "attack of the frame is 3, allowed are texts"),
+        ({"defense": None}, "defense of the frame is None, allowed are texts"),
+        ({"status": True}, "status of the frame is True, allowed are texts"),
+    ],
+)
+def test_a_column_of_other_values_makes_no_table(
+    run: rg.Run, column: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        rg.table(run.df.assign(**column))
+    assert str(caught.value) == says
 
 
 def test_a_plan_with_data_has_the_keys_of_the_run(run: rg.Run, tmp_path: Path) -> None:
@@ -281,12 +317,23 @@ def test_a_spec_that_cannot_run_is_refused_and_one_of_a_grid_skipped_aloud(tmp_p
         ({"poison_ratios": 0.5}, "poison_ratios is 0.5, allowed is a list of its values"),
         ({"budgets": [8 / 255]}, "budgets has the value 0.03137.*, allowed are texts"),
         ({"attacks": None}, "attacks is None, allowed is a list of its values"),
-        ({"seeds": [0.5]}, "seeds has the value 0.5, allowed are numbers and texts"),
+        ({"seeds": [0.5]}, "seeds has the value 0.5, allowed are whole numbers and texts"),
+        ({"poison_ratios": [None]}, "poison_ratios has the value None, allowed are numbers and t"),
+        ({"attacks": []}, "attacks is empty, so that no trial is left; allowed are texts, 1 or m"),
+        ({"seeds": range(0)}, "seeds is empty, .* allowed are whole numbers and texts, 1 or more"),
     ],
 )
 def test_what_is_no_axis_is_said(axes: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         rg.Grid(**axes)
+
+
+@pytest.mark.parametrize("specs", [[], (), iter(()), [GRID, []]])
+def test_no_spec_at_all_is_not_taken_for_a_finished_run(specs: Any, tmp_path: Path) -> None:
+    for verb in (rg.plan, lambda given: rg.run(given, tmp_path / "out", executor="inline")):
+        with pytest.raises(SpecError, match="and holds no spec, allowed is a Grid, a spec string,"):
+            verb(specs)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_text_alone_is_one_value_of_an_axis() -> None:

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raygrid.core.errors import SpecError, SpecErrors
@@ -25,6 +26,12 @@ def test_text_and_lists_stand_for_paths_and_tuples(tmp_path: Path) -> None:
     assert hash(given) == hash(replace(given))
 
 
+def test_numbers_of_numpy_are_those_of_python_in_options() -> None:
+    given = Options(shards=np.int64(2), deadline=np.float32(0.5), executor="ray")  # type: ignore[arg-type]
+    assert given == Options(shards=2, deadline=0.5, executor="ray")
+    assert [type(value) for value in (given.shards, given.deadline)] == [int, float]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -34,6 +41,7 @@ def test_text_and_lists_stand_for_paths_and_tuples(tmp_path: Path) -> None:
         ({"deadline": 60, "executor": "inline"}, "deadline is 60, but it ends jobs in workers"),
         ({"per_gpu": 3}, "per_gpu is 3, allowed are 1, 2, 4, 8"),
         ({"per_gpu": True}, "per_gpu is True, allowed is a whole number"),
+        ({"per_gpu": np.float64(2)}, "per_gpu is np.float64(2.0), allowed is a whole number"),
         ({"shards": 0}, "shards is 0, allowed are whole numbers from 1"),
         ({"shards": 1.5}, "shards is 1.5, allowed is a whole number"),
         ({"cpus": 0}, "cpus is 0, allowed are whole numbers from 1"),

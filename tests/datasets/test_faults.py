@@ -142,6 +142,52 @@ def test_a_dataset_that_loads_other_data_than_it_states_is_refused(
         catalog.content(catalog.artifact(dataset, 0.0))
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (None, "a value of type NoneType"),
+        ((gray(60), gray(20)), "a value of type tuple"),
+        (Split(gray(60), gray(20).pixels), "a Split of Images and Tensor"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_dataset_that_loads_no_split_of_images_is_told_what_one_is(
+    tmp_path: Path, catalog: Catalog, given: Any, says: str
+) -> None:
+    dataset = type("Odd", (Stated,), {"load": lambda self, root: given})()
+    with pytest.raises(DataError) as caught:
+        catalog.content(catalog.artifact(dataset, 0.0))
+    allowed = "raygrid.Split(train=Images(...), test=Images(...))"
+    assert str(caught.value) == f"load of stated returns {says}, allowed is {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (FileNotFoundError(2, "No such file", "my.npz"), "FileNotFoundError: .*'my.npz'"),
+        (ZeroDivisionError("division by zero\nsecond line"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_whatever_ends_the_loading_names_the_dataset_and_keeps_its_cause(
+    tmp_path: Path, raised: Exception, says: str
+) -> None:
+    def load(self: Dataset, root: Path) -> Split:
+        raise raised
+
+    with pytest.raises(DataError, match=f"stated cannot be loaded from .*: {says}$") as caught:
+        type("Odd", (Stated,), {"load": load})().loaded(tmp_path)
+    assert caught.value.__cause__ is raised
+
+
+@pytest.mark.parametrize("raised", [DataError("a.png is damaged"), MemoryError("no room")])
+def test_what_names_its_own_remedy_is_not_told_again(tmp_path: Path, raised: Exception) -> None:
+    def load(self: Dataset, root: Path) -> Split:
+        raise raised
+
+    with pytest.raises(type(raised)) as caught:
+        type("Odd", (Stated,), {"load": load})().loaded(tmp_path)
+    assert caught.value is raised
+
+
 def test_sizes_that_nobody_knows_exactly_may_be_others(tmp_path: Path) -> None:
     split = Split(gray(90), gray(10))
     assert Stated().checked(split) is split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -307,7 +308,10 @@ def test_what_a_spec_sets_wins() -> None:
         ({"flips": "alternate"}, r"unknown flips 'alternate' \(did you mean 'alternating'\?\)"),
         ({"stepwise": "warm"}, "stepwise is 'warm', allowed are True, False and 'warmup'"),
         ({"epochs": 1.5}, r"epochs is 1\.5, allowed are whole numbers from 1"),
-        ({"epochs": np.int64(3)}, "epochs is .*3.*, allowed are whole numbers from 1"),
+        ({"epochs": np.float64(3)}, "epochs is 3.0, allowed are whole numbers from 1"),
+        ({"epochs": True}, "epochs is True, allowed are whole numbers from 1"),
+        ({"lr": np.float32(math.inf)}, "lr is inf, allowed are positive numbers"),
+        ({"lr": np.bool_(True)}, "lr is .*True.*, allowed are positive numbers"),
         ({"batch_size": 1}, "batch_size is 1, allowed are whole numbers from 2"),
         ({"warmup_epochs": -1}, "warmup_epochs is -1, allowed are whole numbers from 0"),
         ({"lr": math.nan}, "lr is nan, allowed are positive numbers"),
@@ -325,6 +329,15 @@ def test_what_a_spec_sets_wins() -> None:
 def test_a_recipe_that_nobody_can_follow_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         Recipe(**{"epochs": 3, **changes})
+
+
+def test_numbers_of_numpy_are_those_of_python_in_a_recipe() -> None:
+    given: dict[str, Any] = {"epochs": np.int64(3), "lr": np.float32(0.5), "lr_end": np.int8(0)}
+    falls, clip = [np.int64(1), 2], np.float64(5.0)
+    recipe = Recipe(**given, milestones=falls, grad_clip=clip)  # type: ignore[arg-type]
+    plain = Recipe(epochs=3, lr=0.5, lr_end=0, milestones=(1, 2), grad_clip=5.0)
+    assert recipe == plain
+    assert json.dumps(recipe.resolved()) == json.dumps(plain.resolved())
 
 
 def test_milestones_may_be_a_list() -> None:

@@ -196,18 +196,24 @@ def test_what_is_no_file_of_weights_is_said_in_a_line(tmp_path: Path) -> None:
     harmful, torn = tmp_path / "harmful.pt", tmp_path / "torn.safetensors"
     harmful.write_bytes(pickle.dumps({"a": Harmful()}))
     torn.write_bytes(b"\x10\x00")
+    whole, page = tmp_path / "whole.pt", tmp_path / "page.pt"
+    torch.save(torch.nn.Linear(2, 2), whole)
+    page.write_text("hello, this is no file of torch", encoding="utf-8")
+    code = "is damaged or holds pickled code, which is never run: save model.state_dict() instead"
     said = {
         missing: "is not there, or no file",
         text: "is no file of .safetensors, .pt, .pth, .bin",
         empty: "is no state dict: it holds no tensors by name",
-        harmful: "cannot be read, or holds pickled code, which is never run",
-        torn: "cannot be read, or holds pickled code, which is never run",
+        torn: "cannot be read: Error while deserializing header",
+        **dict.fromkeys((harmful, whole, page), f"{code} of the model, or a .safetensors file"),
     }
     for path, words in said.items():
         reason = resolve(spec(path), None).skip()
         assert reason is not None
         assert reason.startswith(f"weights {path} {words}")
         assert "\n" not in reason
+        assert "\x1b" not in reason
+        assert "torch.load" not in reason
     assert resolve(spec(missing, learner="supervised"), None).skip() is None
     reason = resolve(spec("timm"), None).skip()
     assert reason is not None

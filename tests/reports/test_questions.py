@@ -290,6 +290,15 @@ GAIN = ("--normalize", "gain", "--gain", "0")
         (("evaluate", "transferability", "dots/lsp"), "needs --victims"),
         (("evaluate", "sets"), "sets needs the spec of a trial or poison"),
         (("evaluate", "norms", "dots/lsp"), "dots/lsp/0 was not made by a D-VAE"),
+        (
+            ("evaluate", "norms", LSP),
+            f"'{LSP}' has 7 pieces, expected 2: dataset/attack[@ratio] (did you mean 'dots/",
+        ),
+        (
+            ("evaluate", "transferability", LSP, "--victims", LSP),
+            f"'{LSP}' has 7 pieces, expected 2: dataset/attack[@ratio] (did you mean 'dots/",
+        ),
+        (("evaluate", "norms", "lsp"), "'lsp' has 1 pieces, expected 2: dataset/attack[@ratio]\n"),
         (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
         (("evaluate", "robustness", LSP, "--radius", "2"), "radius is 2, allowed are numbers"),
         (("evaluate", "robustness", LSP, "--steps", "-1"), "steps is -1, allowed are whole"),

@@ -397,6 +397,54 @@ def test_a_file_that_does_not_fit_is_refused_by_the_plan(
     assert says in reason if says and reason else reason is says, reason
 
 
+BRIGHT = NOISE + 0.8
+BYTES = NOISE.astype(np.uint8)
+TWO_THINGS = "which may be images or a perturbation: say content=images or content=perturbation"
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "says"),
+    [
+        (BYTES, "content=perturbation", "is uint8 and has no negative values: it holds content="),
+        (BYTES, "content=images", None),
+        (BYTES[:10], "", "has 10 images, expected 216"),
+        (NOISE[0], "content=images", "has 1 images, expected 216"),
+        (
+            NOISE - 0.1,
+            "content=images",
+            "has values from -0.1 to -0.1, expected 0 to 1; images have no negative values, "
+            "a perturbation may: content=perturbation",
+        ),
+        (NOISE - 0.1, "content=perturbation", None),
+        (NOISE + 99, "content=images", "has values from 99 to 99, expected 0 to 1; scale=1/255"),
+        (NOISE + 99, "content=images,scale=1/255", None),
+        (
+            NOISE + 300,
+            "scale=1/255",
+            "has values from 300 to 300, expected -255 to 255; floats are multiplied by "
+            "scale=0.003922",
+        ),
+        (
+            (NOISE - 300).astype(np.int16),
+            "",
+            "has values from -300 to -300, expected -255 to 255; integers count steps of 1/255: "
+            "save others as floats in fractions of the range",
+        ),
+        (BRIGHT[:10], "", f"has values from 0.8 to 0.8 of the pixel range, {TWO_THINGS}"),
+        (BRIGHT[:10], "content=perturbation", None),
+        (BRIGHT, "", None),
+    ],
+)
+def test_a_file_that_is_not_what_its_content_says_is_refused_by_the_plan(
+    tmp_path: Path, catalog: Catalog, values: np.ndarray, settings: str, says: str | None
+) -> None:
+    np.save(path := tmp_path / "poison.npy", values)
+    attack = f"file({','.join(filter(None, (f'path={path}', settings)))})"
+    spec = f"photo_digits(every=20)/{attack}/none/small_cnn/supervised/quick/0"
+    reason = resolve(spec, catalog).skip()
+    assert says in reason if says and reason else reason is says, reason
+
+
 @pytest.mark.parametrize(
     ("dataset", "cell", "images"),
     [

@@ -21,6 +21,7 @@ from raygrid.attacks.base import AttackContext
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.storage.published_arrays import content_hash, load_published
 from tests.conftest import toy
 
 N, SIDE, CLASSES = 12, 16, 3
@@ -145,6 +146,21 @@ def test_class_folders_may_be_called_by_number(tmp_path: Path) -> None:
     assert np.array_equal(applied(tmp_path, Images(CLEAN.pixels, sorted_names, N))[0], POISONED)
     with pytest.raises(DataError, match="the classes of 2 entries"):
         applied(tmp_path, Images(CLEAN.pixels, torch.from_numpy(swapped(labels.numpy())), N))
+
+
+def test_a_folder_of_arrays_names_the_file_that_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has no class folders with pictures \(.*\)$"):
+        content_hash(tmp_path)
+    path = saved(tmp_path / "train.pt", tensor(POISONED))
+    hint = f"; give a file of arrays in it as the path: {path}"
+    for look in (content_hash, load_published):
+        with pytest.raises(DataError) as caught:
+            look(tmp_path)
+        assert str(caught.value).startswith(f"{tmp_path} has no class folders with pictures (")
+        assert str(caught.value).endswith(hint)
+    with pytest.raises(DataError, match=r"gone is not there$"):
+        content_hash(tmp_path / "gone")
 
 
 @pytest.mark.parametrize("shape", [(1, 3, SIDE, SIDE), (3, SIDE, SIDE), (SIDE, SIDE, 3)])
