@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from raygrid.cli.main import main
-from raygrid.cli.run import default_scale, experiment_main, decided_place
+from raygrid.cli.run import decided_place, default_scale, experiment_main
 from raygrid.engine.grid import Grid
 from raygrid.engine.ray import submit
 from raygrid.engine.ray.homecoming import INSIDE_JOB
