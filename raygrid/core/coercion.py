@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from raygrid.core.budget import NORMS, Budget
 from raygrid.core.errors import SpecError, unknown
@@ -23,16 +23,26 @@ def coerce(raw: Scalar, wanted: Any, default: Any, norms: Sequence[str] = NORMS)
         return Budget.parse(raw if isinstance(raw, str) else repr(raw), default, norms)
     if get_origin(wanted) is Literal:
         return _coerce_choice(raw, get_args(wanted))
-    if get_origin(wanted) in (types.UnionType,) or type(None) in get_args(wanted):
-        if raw == "none":
-            return None
-        inner = [t for t in get_args(wanted) if t is not type(None)]
-        try:
-            return coerce(raw, inner[0], default, norms)
-        except SpecError as error:
-            near = " (did you mean 'none'?)" if str(raw).lower() == "none" else ""
-            raise SpecError(f"{error}{near}") from None
+    if get_origin(wanted) in (types.UnionType, Union):
+        return _coerce_union(raw, get_args(wanted), default, norms)
     return _coerce_plain(raw, wanted)
+
+
+def _coerce_union(raw: Scalar, kinds: tuple[Any, ...], default: Any, norms: Sequence[str]) -> Any:
+    """The value as the first member that takes it, the literal's own type before all others."""
+    optional = type(None) in kinds
+    if optional and raw == "none":
+        return None
+    faults = dict[str, None]()
+    for kind in sorted(kinds, key=lambda kind: kind is not type(raw)):
+        if kind is type(None):
+            continue
+        try:
+            return coerce(raw, kind, default, norms)
+        except SpecError as error:
+            faults[str(error)] = None
+    near = " (did you mean 'none'?)" if optional and str(raw).lower() == "none" else ""
+    raise SpecError(f"{' and '.join(faults)}{near}")
 
 
 def _coerce_choice(raw: Scalar, choices: tuple[Any, ...]) -> Any:

@@ -155,6 +155,9 @@ class Registry(Generic[M]):
 
         A taken or malformed name raises SpecError, and so does a class that lacks something.
         """
+        given: Any = name  # the class itself, where the parentheses are left out
+        named = isinstance(given, str)
+        require(named, f"{self.kind} name is {given!r}, allowed is a text: @register('my_name')")
 
         def add(cls: type[K]) -> type[K]:
             self._check(name, cls)
@@ -173,8 +176,8 @@ class Registry(Generic[M]):
         if name in self._methods:
             taken = self._methods[name].__module__
             raise SpecError(f"{self.kind} {name!r} is already defined in {taken}")
-        if not issubclass(cls, self.base):
-            raise SpecError(f"{cls.__name__} is no {self.base.__name__}")
+        if not (isinstance(cls, type) and issubclass(cls, self.base)):
+            raise SpecError(f"{getattr(cls, '__name__', repr(cls))} is no {self.base.__name__}")
         if not isinstance(cls.__dict__.get("card", getattr(cls, "card", None)), Card):
             raise SpecError(f"{self.kind} {name!r} has no card")
         refuse_incomplete(cls)

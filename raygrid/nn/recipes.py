@@ -19,6 +19,7 @@ Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 Precision = Literal["bf16", "fp32"]
 Flips = Literal["random", "alternating"]
 _WORDS = {"schedule": Schedule, "optimizer": Optimizer, "precision": Precision, "flips": Flips}
+_SWITCHES = ("nesterov", "shuffle", "drop_last", "normalize")
 _LEAST_VALUES = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "min_steps": 0}
 _NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "lr": (lambda rate: rate > 0, "positive numbers"),
@@ -116,6 +117,9 @@ class Recipe:
         for name, (allowed, words) in _NUMBERS.items():
             if not (_is_number(value := getattr(self, name)) and allowed(value)):
                 raise SpecError(f"{name} is {value!r}, allowed are {words}")
+        for name in _SWITCHES:
+            switch = getattr(self, name)
+            require(isinstance(switch, bool), f"{name} is {switch!r}, allowed are True and False")
         self._check_others()
 
     def _check_others(self) -> None:

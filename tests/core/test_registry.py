@@ -36,6 +36,8 @@ class Toy(Method):
     mode: Literal["fast", "slow"] = "fast"
     on: bool = False
     limit: float | None = None
+    share: int | float = 10
+    label: str | float = "all"
 
     def __post_init__(self) -> None:
         require(self.steps > 0, f"steps is {self.steps}, allowed are whole numbers from 1")
@@ -60,6 +62,8 @@ def toys() -> Registry[Toy]:
         ("toy_method(on=1)", "not of type bool"),
         ("toy_method(rate=abc)", "'abc' is not a number"),
         ("toy_method(limit=None)", "'None' is not a number (did you mean 'none'?)"),
+        ("toy_method(share=abc)", "'abc' is not of type int and 'abc' is not a number"),
+        ("toy_method(share=none)", "'none' is not of type int and 'none' is not a number"),
         ("toy_method(budget=-1)", "not of the form"),
     ],
 )
@@ -74,6 +78,26 @@ def test_only_changed_parameters_are_printed(toys: Registry[Toy]) -> None:
     made = toys.make("toy_method(steps=3, rate=1/2, budget=2x, limit=0.5)")
     assert str(made.part()) == text
     assert toys.make(text) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("share=0.25", 0.25), ("share=3", 3), ("label=0.5", 0.5), ("label=none", "none")],
+)
+def test_every_member_of_a_union_is_allowed(
+    toys: Registry[Toy], text: str, value: int | float | str
+) -> None:
+    made = getattr(toys.make(f"toy_method({text})"), text.partition("=")[0])
+    assert (made, type(made)) == (value, type(value))
+
+
+def test_what_is_no_name_and_what_is_no_class_are_refused_at_once(toys: Registry[Toy]) -> None:
+    for name in (Toy, 3):
+        with pytest.raises(SpecError, match=r"toy name is .*, allowed is a text: @register\('my"):
+            toys.register(name)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="3 is no Toy"):
+        toys.register("number")(3)  # type: ignore[type-var]
+    assert list(toys) == ["toy_method"]
 
 
 def test_taken_and_malformed_names_raise(toys: Registry[Toy]) -> None:

@@ -323,6 +323,10 @@ def test_what_a_spec_sets_wins() -> None:
         ({"milestones": 5}, "milestones is 5, allowed is a tuple of epochs"),
         ({"milestones": (2, 2.5)}, r"milestones is \(2, 2\.5\), allowed is a tuple of epochs"),
         ({"grad_clip": -1}, "grad_clip is -1, allowed are None and positive numbers"),
+        ({"shuffle": "no"}, "shuffle is 'no', allowed are True and False"),
+        ({"drop_last": "false"}, "drop_last is 'false', allowed are True and False"),
+        ({"nesterov": "no"}, "nesterov is 'no', allowed are True and False"),
+        ({"normalize": 1}, "normalize is 1, allowed are True and False"),
         ({"groups": (1,)}, r"groups is \(1,\), allowed is a tuple of Groups"),
     ],
 )
