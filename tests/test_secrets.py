@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from raygrid.cli import doctor
 from raygrid.cli.main import main
 from raygrid.core.errors import RaygridError
+from raygrid.core.options import Options
 from raygrid.core.secrets import shown, without_secrets
 from raygrid.engine.ray import dashboard
 from raygrid.storage.mirrored import open_store
@@ -123,3 +125,15 @@ def test_what_is_no_secret_stays() -> None:
     assert without_credentials(ValueError(f"at http://a:{SECRET}@h and more")) == (
         "at http://***@h and more"
     )
+
+
+def test_doctor_masks_the_password_of_an_address_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it prints is what people paste into issues."""
+    monkeypatch.setattr("raygrid.tracking.mlflow.check_tracking", lambda uri: None)
+    monkeypatch.setattr("raygrid.tracking.mlflow.address.check_address", lambda uri: None)
+    said = doctor._tracking(Options(out=tmp_path, tracking="http://me:s3cret@127.0.0.1:5000"))
+    assert said.state == "ok"
+    assert "127.0.0.1:5000" in said.text
+    assert "s3cret" not in said.text

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from raygrid.core.errors import PluginError, RaygridError
 from raygrid.core.options import Options
+from raygrid.core.secrets import shown
 from raygrid.storage.store import remove_unused
 
 CheckState = Literal["ok", "note", "fault"]
@@ -165,7 +166,7 @@ def _tracking(options: Options) -> Check:
             check_tracking(uri)
     except RaygridError as error:
         return Check("tracking", "fault", str(error))
-    return Check("tracking", "ok", uri)
+    return Check("tracking", "ok", shown(uri))
 
 
 def _pictures(options: Options) -> Check:

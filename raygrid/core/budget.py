@@ -17,6 +17,11 @@ _TEXT = re.compile(
 )
 
 
+def _number(match: re.Match[str]) -> float:
+    """The number of a budget as text, its fraction worked out."""
+    return float(match["num"]) / int(match["den"] or 1)
+
+
 def _like(norm: str, text: str | float) -> str:
     """A budget of a norm as it may have been meant by a number above 1, else a usual one."""
     number = str(text)
@@ -65,11 +70,9 @@ class Budget:
         match = _TEXT.match(str(text))
         if not match:
             raise SpecError(f"budget {text!r} is not of the form 8/255, l2:1.3, l0:1 or 2x")
-        value = float(match["num"])
-        if match["den"]:
-            if int(match["den"]) == 0:
-                raise SpecError(f"budget {text!r} divides by zero")
-            value /= int(match["den"])
+        if match["den"] and int(match["den"]) == 0:
+            raise SpecError(f"budget {text!r} divides by zero")
+        number = value = _number(match)
         norm = match["norm"] or "linf"
         if match["times"] and default is None:
             raise SpecError(f"budget {text!r}: there is no default to multiply")
@@ -82,7 +85,7 @@ class Budget:
             raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
         if match["times"] and default is not None and norm == "linf" and value > 1:
             raise SpecError(
-                f"budget {text!r} is linf {value:g}, {match['num']} times {default}; "
+                f"budget {text!r} is linf {value:g}, {number:g} times {default}; "
                 f"allowed are values up to 1 (255/255), here {1 / default.value:g}x"
             )
         if not match["norm"] and norm == "linf" and value > 1:
@@ -97,7 +100,7 @@ class Budget:
     def times(text: object) -> float | None:
         """The factor of a budget that is named as a multiple of the default; None of another."""
         match = _TEXT.match(str(text))
-        return float(match["num"]) if match and match["times"] else None
+        return _number(match) if match and match["times"] else None
 
     @property
     def levels(self) -> int:

@@ -56,6 +56,8 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
+        # A repository around an installed package is another one, whose commit says nothing here.
+        git("ls-files", "--error-unmatch", "--", __file__)
         dirty = git("status", "--porcelain", "--", str(folder))
         return git("rev-parse", "--short", "HEAD") + ("+" if dirty else "")
     except (OSError, subprocess.SubprocessError):

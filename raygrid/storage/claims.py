@@ -150,7 +150,8 @@ class Claim:
 
     def _confirm(self) -> None:
         """Look whether the note is still there. If it is not, the claim is lost for good."""
-        self._lost = self._lost or self.files.size(self.name) is None
+        if self.files.size(self.name) is None:
+            self._lost = True  # by two threads, neither of which takes it back
 
     def _live(self) -> None:
         alone = self._written  # when this note was last known not to have been taken for dead
@@ -159,8 +160,8 @@ class Claim:
                 self._confirm()
                 if not self._lost:
                     self._write()
-                if self._written - alone > self.dead - self.beat:
-                    self._lost = self._lost or self._overtaken()
+                if self._written - alone > self.dead - self.beat and self._overtaken():
+                    self._lost = True
                 alone = self._written
             except StoreError as error:
                 log.warning("%s; trying again", error)

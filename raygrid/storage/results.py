@@ -21,6 +21,8 @@ Json = dict[str, Any]
 TABLES_MARK = ".tables"
 """In the folder of a run: the bytes of `results.jsonl` of which its tables are."""
 RESULT_STATES = ("done", "diverged", "failed")
+LAST_SECOND = 1e12
+"""A time in seconds since 1970 beyond which there is no date."""
 ACCURACY_FIELDS = ("peak_acc", "final_acc", "last_acc", "knn_peak", "probe_peak", "probe_final")
 
 
@@ -46,6 +48,12 @@ def read_row(line: bytes) -> Json:
         raise ValueError("it is no JSON") from None
     if not isinstance(row, dict):
         raise ValueError(f"it holds a {type(row).__name__}, not an object")
+    check_row(row)
+    return row
+
+
+def check_row(row: Json) -> None:
+    """Raise ValueError, which says why, for an object that is no row of a trial."""
     for name in ("key", "spec"):
         if not isinstance(row.get(name), str):
             raise ValueError(f"it has no {name}")
@@ -53,14 +61,16 @@ def read_row(line: bytes) -> Json:
         raise ValueError(f"its status is {row.get('status')!r}")
     for name in ACCURACY_FIELDS:
         value = row.get(name)
-        if value is not None and not _is_share(value):
-            raise ValueError(f"its {name} is {value!r}, not a number from 0 to 1")
-    return row
+        if value is not None and not _is_between(value, 1):
+            raise ValueError(f"its {name} is {value!r:.60}, not a number from 0 to 1")
+    finished = row.get("finished")
+    if finished is not None and not _is_between(finished, LAST_SECOND):
+        raise ValueError(f"its finished is {finished!r:.60}, not seconds since 1970")
 
 
-def _is_share(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 <= value <= 1
+def _is_between(value: Any, most: float) -> bool:
+    """Whether a value is a number from 0 to `most`, which NaN and infinity are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def when(row: Json) -> float:

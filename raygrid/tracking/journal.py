@@ -161,7 +161,7 @@ def parsed(line: bytes) -> Json | None:
     """A line of JSON that holds an object; None for any other."""
     try:
         value = json.loads(line)
-    except ValueError:  # UnicodeDecodeError among them
+    except (ValueError, RecursionError):  # UnicodeDecodeError among them
         return None
     return value if isinstance(value, dict) else None
 

@@ -9,8 +9,10 @@ import pytest
 
 from raygrid.cli.main import main
 from raygrid.cli.options import AXIS_HELP, with_axes
+from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.engine.grid import Grid, Skip
+from raygrid.trials.resolve import resolve
 
 
 @pytest.mark.parametrize(
@@ -62,3 +64,16 @@ def test_attacks_of_the_command_line_leave_the_parts_of_a_grid_that_they_have_no
     words.attacks, words.budgets = ["clean"], ["8/255"]
     with pytest.raises(SpecError, match="no attack takes the budget 8/255: clean has none"):
         list(with_axes(parts, words)[0].specs())
+
+
+@pytest.mark.parametrize("attack", ["lsp", "ar"])
+@pytest.mark.parametrize(("fraction", "number"), [("1/2x", "0.5x"), ("3/2x", "1.5x")])
+def test_a_fraction_of_the_default_is_that_number_on_larger_images(
+    attack: str, fraction: str, number: str
+) -> None:
+    """At 64 pixels the default grows; half of it by a fraction was a quarter."""
+    where = f"tinyimagenet/{attack}(budget={{}})/none/resnet18/supervised/apbench/0"
+    made, wanted = (resolve(where.format(text), None).attack.budget for text in (fraction, number))
+    assert made == wanted
+    with pytest.raises(SpecError, match=r"budget '80/2x' is linf 1.2549, 40 times 8/255"):
+        Budget.parse("80/2x", Budget("linf", 8 / 255))

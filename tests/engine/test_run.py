@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Defense, FitContext
+from raygrid.engine import worker
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid, plan
 from raygrid.engine.local import run_inline
@@ -545,3 +547,20 @@ def test_a_checkpoint_of_other_code_is_not_gone_on_from(
     assert recorder.epochs == 4
     assert essence(resumed) == essence(whole)
     assert "begins anew: its checkpoint does not fit" in caplog.text
+
+
+def test_a_repository_around_an_installed_package_is_not_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of a run from somebody's .venv named the commit of somebody's project."""
+    module = tmp_path / ".venv" / "raygrid" / "engine" / "worker.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "mine")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.setattr(worker, "__file__", str(module))
+    assert worker.commit.__wrapped__() == ""
+    subprocess.run(["git", "add", "-f", str(module)], cwd=tmp_path, check=True)
+    assert worker.commit.__wrapped__().endswith("+"), "a checkout with a change"

@@ -318,3 +318,20 @@ def test_a_command_of_several_lines_stays_a_comment_in_the_script() -> None:
     head = script[: script.index("#SBATCH")].splitlines()
     assert all(each.startswith("#") for each in head)
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_a_notice_that_comes_while_the_command_is_started_reaches_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was passed on to nobody, and the command worked on until it was ended unsaved."""
+    command = Command([sys.executable, "-c", "import time; time.sleep(20)"], notice=60.0)
+    start = subprocess.Popen
+
+    def told_meanwhile(*words: Any, **options: Any) -> Any:
+        command.tell(signal.SIGUSR1, None)
+        return start(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", told_meanwhile)
+    began = time.monotonic()
+    assert command.run(dict(os.environ)) == notice.SAVED_EXIT_STATUS
+    assert time.monotonic() - began < 15

@@ -400,3 +400,22 @@ def test_where_nobody_knows_when_a_process_began_its_beat_decides(
     with pytest.raises(ClaimedError, match="another raygrid run works on 1 of these trials"):
         third.take()
     heir.release()
+
+
+def test_a_claim_that_the_beat_has_lost_stays_lost_for_the_driver(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked the store meanwhile took the loss back."""
+    claim = make("x")
+    claim.take()
+    size = ObjectStore.size
+
+    def lost_meanwhile(files: ObjectStore, name: str) -> int | None:
+        claim._lost = True
+        return size(files, name)
+
+    claim._written = 0.0
+    monkeypatch.setattr(ObjectStore, "size", lost_meanwhile)
+    with pytest.raises(ClaimLost):
+        claim.check()
+    claim.release()

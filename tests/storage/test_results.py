@@ -29,6 +29,9 @@ BROKEN = {
     "nan": (json.dumps({**GOOD, "final_acc": float("nan")}).encode(), "its final_acc is nan"),
     "beyond": (json.dumps({**GOOD, "peak_acc": 81.8}).encode(), "its peak_acc is 81.8"),
     "deep": (b"[" * 100_000, "it is no JSON"),
+    "huge": (json.dumps({**GOOD, "final_acc": 10**400}).encode(), "its final_acc is 1000"),
+    "date": (json.dumps({**GOOD, "finished": "2026-11-30"}).encode(), "its finished is '2026-"),
+    "never": (json.dumps({**GOOD, "finished": float("inf")}).encode(), "its finished is inf"),
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raygrid.storage.results import RESULTS_FILE, Json, best, precedence, when
+from raygrid.storage.results import RESULTS_FILE, Json, best, check_row, precedence, when
 from raygrid.tracking.journal import Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import EXPERIMENT_NAME, TABLES_EXPERIMENT
@@ -88,12 +88,15 @@ class Follower:
         """
         self._grids.read()
         for place, line in self._rows.read():
-            key = line.get("key")
-            if isinstance(key, str):
-                self._over[key] = when(line)
-                if self._rank.get(key, precedence(line)) <= precedence(line):
-                    self._rank[key] = precedence(line)
-                    self._waiting |= {key: place, **self._controls.take(line, place)}
+            try:
+                check_row(line)
+            except ValueError:  # who reads the log names it
+                continue
+            key = line["key"]
+            self._over[key] = when(line)
+            if self._rank.get(key, precedence(line)) <= precedence(line):
+                self._rank[key] = precedence(line)
+                self._waiting |= {key: place, **self._controls.take(line, place)}
         self._running.read(self._over)
 
     def take_tables(self, files: list[Path]) -> None:
