@@ -150,7 +150,7 @@ class Claim:
 
     def _confirm(self) -> None:
         """Look whether the note is still there. If it is not, the claim is lost for good."""
-        if self.files.size(self.name) is None:
+        if not self._lost and self.files.size(self.name) is None:
             self._lost = True  # by two threads, neither of which takes it back
 
     def _live(self) -> None:

@@ -103,9 +103,7 @@ class Command:
             self.process = subprocess.Popen(self.words, env=dict(env))
         except OSError as error:
             raise SpecError(f"{self.words[0]} cannot be run: {error.strerror}") from None
-        if (
-            self.told is not None
-        ):  # while it was being started, when there was nobody to pass it on to
+        if self.told is not None:  # meanwhile, when there was nobody to pass it on to
             self.process.send_signal(signal.SIGUSR1)
         try:
             while (status := self.process.poll()) is None:
