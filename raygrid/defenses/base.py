@@ -6,7 +6,7 @@ test set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -29,6 +29,12 @@ Study: TypeAlias = "Mapping[str, Tensor]"
 """What a defense found out about a training set, as named tensors."""
 Selection = Literal["", "test", "clean_val", "poison_val"]
 """Images by whose accuracy a derived defense selects: the test set, clean ones, poisoned ones."""
+
+DEFENSE_HOOKS = (
+    *("study", "prepare", "purify", "augment", "loss", "contrast", "view"),
+    *("during", "sources", "choose", "select"),
+)
+"""The methods through which a defense acts; one that overrides none of them changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,12 @@ class Defense(Method):
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ()
     effort: ClassVar[frozenset[str]] = frozenset()
     holds: ClassVar[float] = 0.0
+
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        acts = any(getattr(cls, hook) is not getattr(Defense, hook) for hook in DEFENSE_HOOKS)
+        if not acts and {} not in cls.idle:  # a misspelled hook would be measured as `standard`
+            yield f"it overrides none of {', '.join(DEFENSE_HOOKS)}, so that it changes nothing"
 
     @property
     def cost(self) -> float:

@@ -19,6 +19,7 @@ from _pytest.mark.structures import ParameterSet
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
+from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
 from raygrid.core.spec import Part, parse_chain
@@ -508,3 +509,20 @@ def test_no_defense_draws_from_the_global_generator() -> None:
         elif small(name).acts(hook):
             small(name).augment(x, y, rng())
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_defense_that_overrides_no_hook_is_refused_as_it_is_registered() -> None:
+    """With its hook misspelled it was measured as `standard`, under a name of its own."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Blurry(Defense):
+        """Blurs, or so it says."""
+
+        card = Card(paper="x")
+
+        def purfy(self, images: Images, fit_context: FitContext) -> Images:
+            return images
+
+    with pytest.raises(SpecError, match="it overrides none of study, prepare, purify, augment"):
+        DEFENSES.register("blurry")(Blurry)
+    assert "blurry" not in DEFENSES
