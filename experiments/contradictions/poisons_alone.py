@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,6 +20,13 @@ from raygrid.reproduce.scales import COMPARISON_SIZES
 
 ROWS = 10_000
 PLAIN = Setting("")
+
+
+def heading(name: str, text: str, *columns: str) -> Iterator[str]:
+    """What stands above the rows of an answer, in Markdown."""
+    yield from (f"## {name}", "", text, "")
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{' --- |' * len(columns)}"
 
 
 def images_of(scale: str, data: Path) -> Images:

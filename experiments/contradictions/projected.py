@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from poisons_alone import images_of, poisoned
+from poisons_alone import heading, images_of, poisoned
 from torch import Tensor
 from verdict import summed
 
@@ -35,16 +35,12 @@ def returned(pixels: Tensor, basis: Tensor) -> tuple[float, float]:
 def table(scale: str, data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """Both shares for clean images and the poisons of some attacks."""
     images = images_of(scale, data)
-    yield "## op_bytes"
-    yield ""
-    yield (
+    text = (
         "OP takes the part of each image in the span of a linear classifier's rows. In its code "
         "images stay real numbers, here they are clipped and rounded: which share of that part is "
         "back (root mean square), and which share of the values was clipped; percent."
     )
-    yield ""
-    yield "| attack | back | clipped |"
-    yield "| --- | --- | --- |"
+    yield from heading("op_bytes", text, "attack", "back", "clipped")
     for name in MEASURED:
         found = []
         for seed in seeds:

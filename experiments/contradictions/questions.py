@@ -9,7 +9,7 @@ ImageNet tables 4 and 11 repeat cells of its CIFAR-100 ones.
 from __future__ import annotations
 
 from later_questions import LATER
-from settings import EM_SHORT, Contradiction, Setting, printed_in
+from settings import EM_SHORT, REM_CODE_SHORT, REM_SHORT, Contradiction, Setting, printed_in
 from traps import TRAPS
 
 from raygrid.attacks import ATTACKS
@@ -18,8 +18,6 @@ from raygrid.core.literals import Scalar
 # A tenth of the steps, each ten times as long; the surrogates as at scale quick.
 _TAP: dict[str, Scalar] = {**ATTACKS["tap"].quick, "steps": 25, "step": 0.5}
 _TAP_REM = {**_TAP, "step": 0.08}
-_EM_REM: dict[str, Scalar] = {"surrogate": "small_cnn", "train_steps": 200, "decay_every": 80}
-_REM: dict[str, Scalar] = {**_EM_REM, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2}
 _NTGA: dict[str, Scalar] = {"validation": 0.02, "block": 128}
 _SEP = ATTACKS["sep"].quick
 _SCREENED_SEP = 4  # checkpoints
@@ -90,7 +88,7 @@ CONTRADICTIONS = {
     "rem_generator": Contradiction(
         "APBench's REM is another algorithm than the paper's, which D-VAE runs",
         (
-            Setting("rem", small=_REM, printed=printed_in("dvae")),
+            Setting("rem", small=REM_SHORT, printed=printed_in("dvae")),
             Setting("rem_apb", {"attack": "rem_apb"}, EM_SHORT, printed_in("apbench")),
         ),
         ("rem",),
@@ -107,7 +105,7 @@ CONTRADICTIONS = {
                 printed_in("learned_faster", "em(mode=class)"),
             ),
             Setting("em_apb", {"attack": "em_apb"}, EM_SHORT, printed_in("apbench")),
-            Setting("em_remrepo", {"attack": "em_remrepo"}, _EM_REM, printed_in("dvae")),
+            Setting("em_remrepo", {"attack": "em_remrepo"}, REM_CODE_SHORT, printed_in("dvae")),
         ),
         ("em",),
         ("standard", "grayscale"),
@@ -116,8 +114,8 @@ CONTRADICTIONS = {
         "the REM code keeps the noise of cropped and flipped images for the images as they are, "
         "which may be why grayscale does not undo D-VAE's EM",
         (
-            Setting("em_remrepo", small=_EM_REM, printed=printed_in("dvae")),
-            Setting("in place", {"attack": {"augmentation": "none"}}, _EM_REM),
+            Setting("em_remrepo", small=REM_CODE_SHORT, printed=printed_in("dvae")),
+            Setting("in place", {"attack": {"augmentation": "none"}}, REM_CODE_SHORT),
         ),
         ("em_remrepo",),
         ("standard", "grayscale"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from poisons_alone import images_of, poisoned
+from poisons_alone import heading, images_of, poisoned
 from settings import Setting
 from torch import Tensor
 from verdict import APART, summed
@@ -46,29 +46,20 @@ def told_apart(one: Tensor, other: Tensor, seed: int) -> float:
 def table(scale: str, data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """How well the detector tells CUDA with each border from poisons that convolve nothing."""
     images = images_of(scale, data)
-    yield "## coin_detector"
-    yield ""
-    yield (
+    text = (
         "COIN's detector is a support vector machine of twelve values, the sums of the four edges "
         f"of an image. How well it tells CUDA from {', '.join(OTHERS)}, on images that it was not "
         "fitted to; percent, 50 is guessing."
     )
-    yield ""
-    yield "| border of CUDA | held-out accuracy |"
-    yield "| --- | --- |"
-    scores: dict[str, list[float]] = {}
-    for border in BORDERS:
-        setting = Setting("", {"attack": {"border": border}}, {})
-        scores[border] = [
-            100
-            * told_apart(
-                edges(poisoned("cuda", images, scale, seed, setting)),
-                torch.cat([edges(poisoned(name, images, scale, seed)) for name in OTHERS]),
-                seed,
-            )
-            for seed in seeds
-        ]
-        yield f"| {border} | {summed(scores[border])} |"
+    yield from heading("coin_detector", text, "border of CUDA", "held-out accuracy")
+    scores: dict[str, list[float]] = {border: [] for border in BORDERS}
+    for seed in seeds:
+        others = torch.cat([edges(poisoned(name, images, scale, seed)) for name in OTHERS])
+        for border in BORDERS:
+            setting = Setting("", {"attack": {"border": border}}, {})
+            cuda = edges(poisoned("cuda", images, scale, seed, setting))
+            scores[border].append(100 * told_apart(cuda, others, seed))
+    yield from (f"| {border} | {summed(each)} |" for border, each in scores.items())
     black, mirrored = (sum(scores[border]) / len(seeds) for border in BORDERS)
     yield ""
     if black - 50 < APART:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from poisons_alone import images_of, poisoned
+from poisons_alone import heading, images_of, poisoned
 from torch import Tensor
 from verdict import APART
 
@@ -44,15 +44,11 @@ def table(scale: str, data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """Both accuracies of each attack, and whether its noise is separable."""
     images = images_of(scale, data)
     half, values = len(images) // 2, images.pixels[0].numel()
-    yield "## ar_separable"
-    yield ""
-    yield (
+    text = (
         "APBench calls AR linearly separable; upstream codes score such classifiers on the noises "
         f"they were fitted on. Logistic regression, {half} noises of {values} values; percent."
     )
-    yield ""
-    yield "| attack | fitted half | other half | |"
-    yield "| --- | --- | --- | --- |"
+    yield from heading("ar_separable", text, "attack", "fitted half", "other half", "")
     for name in SEPARATED:
         runs = [
             accuracies(noise_of(name, images, scale, seed), images.labels, seed) for seed in seeds

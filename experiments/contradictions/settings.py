@@ -14,6 +14,21 @@ parameters that a setting sets."""
 EM_SHORT: Mapping[str, Scalar] = {"surrogate": "small_cnn", "max_rounds": 10}
 """Generators of EM differ in steps and batches, which `quick` makes equal: only rounds are cut."""
 
+REM_CODE_SHORT: Mapping[str, Scalar] = {
+    "surrogate": "small_cnn",
+    "train_steps": 200,
+    "decay_every": 80,
+}
+"""The REM code's surrogate, in a shorter training."""
+REM_SHORT: Mapping[str, Scalar] = {
+    **REM_CODE_SHORT,
+    "steps": 4,
+    "step": 0.5,
+    "copies": 1,
+    "adv_steps": 2,
+}
+"""Its program of REM and SEM, made shorter alike."""
+
 
 @dataclass(frozen=True)
 class Setting:

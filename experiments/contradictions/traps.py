@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from settings import Contradiction, Setting, printed_in
+from settings import REM_SHORT, Contradiction, Setting, printed_in
 
 from raygrid.attacks import ATTACKS
-from raygrid.core.literals import Scalar
 
 _DUNE = ATTACKS["dune"].quick
 _ENTF = ATTACKS["entf"].quick
 _PUE = ATTACKS["pue"].quick
-# A short program for REM and SEM alike, each step as in the paper's.
-_REM: dict[str, Scalar] = {
-    "surrogate": "small_cnn",
-    "train_steps": 200,
-    "decay_every": 80,
-    "steps": 4,
-    "step": 0.5,
-    "copies": 1,
-    "adv_steps": 2,
-}
 
 TRAPS = {
     "sem_adversary": Contradiction(
         "SEM is REM with one draw of noise in the place of the adversary, at a tenth of the cost, "
         "and is printed as the stronger one of the two",
         (
-            Setting("rem", small=_REM, printed=printed_in("wxl")),
-            Setting("sem", {"attack": "sem"}, _REM, printed_in("wxl", "sem")),
+            Setting("rem", small=REM_SHORT, printed=printed_in("wxl")),
+            Setting("sem", {"attack": "sem"}, REM_SHORT, printed_in("wxl", "sem")),
         ),
         ("rem",),
         ("standard", "jpeg"),
